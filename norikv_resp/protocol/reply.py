@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import isinf, isnan
+from math import copysign, isinf, isnan
 from typing import Any, Final
 
 from norikv_resp.errors import ReplyError
@@ -155,22 +155,45 @@ _BULK_HEADERS: Final = [b"$%d\r\n" % n for n in range(1024)]
 _ARRAY_HEADERS: Final = [b"*%d\r\n" % n for n in range(64)]
 
 
+#: Whole numbers up to this size are written out.
+_WHOLE: Final = 2.0**62
+
+
 def format_double(value: float) -> bytes:
     """The shortest text that reads back as ``value``, laid out as Redis does.
 
-    Whole numbers have no point, infinities are ``inf`` and ``-inf``, every NaN is ``nan``.
+    Whole numbers have no point, infinities are ``inf`` and ``-inf``, every NaN is ``nan``. The
+    exponent form comes where Redis's fpconv chooses it: ``1.5e-7``, ``1e+20``, ``1.23456789012e+5``.
     """
     if isnan(value):
         return b"nan"
     if isinf(value):
         return b"inf" if value > 0 else b"-inf"
-    if value == int(value) and -_EXACT < value < _EXACT:
-        return b"-0" if value == 0 and str(value)[0] == "-" else b"%d" % int(value)
-    digits = repr(value)
-    return digits.removesuffix(".0").encode()
-
-
-_EXACT: Final = 2.0**53
+    size = abs(value)
+    if size <= _WHOLE and value.is_integer():
+        return b"%d" % int(value) if value or copysign(1.0, value) > 0 else b"-0"
+    if 1e-3 <= size < 1e4:
+        return repr(value).encode()
+    mantissa, _, power = repr(size).partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    fraction = fraction.rstrip("0")
+    # size = digits * 10**scale
+    scale = int(power or 0) - len(fraction)
+    digits = (whole + fraction).lstrip("0")
+    if not fraction:
+        shorter = digits.rstrip("0")
+        scale += len(digits) - len(shorter)
+        digits = shorter
+    exponent = scale + len(digits) - 1
+    if scale >= 0 and abs(exponent) < len(digits) + 7:
+        text = digits + "0" * scale
+    elif -7 < scale < 0:
+        point = len(digits) + scale
+        text = f"{digits[:point]}.{digits[point:]}" if point > 0 else f"0.{'0' * -point}{digits}"
+    else:
+        rest = f".{digits[1:]}" if len(digits) > 1 else ""
+        text = f"{digits[0]}{rest}e{exponent:+d}"
+    return (text if value > 0 else "-" + text).encode()
 
 
 def encode(value: Any, resp3: bool) -> bytes:
