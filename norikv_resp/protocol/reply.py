@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from math import copysign, isinf, isnan
 from typing import Any, Final
 
@@ -202,9 +203,8 @@ def encode(value: Any, resp3: bool) -> bytes:
     kind = type(value)
     if kind is bytes:
         size = len(value)
-        if size < 1024:
-            return b"%b%b\r\n" % (_BULK_HEADERS[size], value)
-        return b"$%d\r\n%b\r\n" % (size, value)
+        bulk: bytes = (_BULK_HEADERS[size] if size < 1024 else b"$%d\r\n" % size) + value + b"\r\n"
+        return bulk
     if kind is Simple:
         return value.encoded  # type: ignore[no-any-return]
     if kind is int:
@@ -212,17 +212,23 @@ def encode(value: Any, resp3: bool) -> bytes:
     if value is None:
         return b"_\r\n" if resp3 else b"$-1\r\n"
     out: list[bytes] = []
-    _write(value, resp3, out.append, 0)
+    if kind is list or kind is tuple:
+        size = len(value)
+        out.append(_ARRAY_HEADERS[size] if size < 64 else b"*%d\r\n" % size)
+        _write_all(value, resp3, out.append, 1)
+    else:
+        _write(value, resp3, out.append, 0)
     return b"".join(out)
 
 
 def encode_into(value: Any, resp3: bool, out: list[bytes]) -> None:
     """Append the reply to a list of buffers. Bulk strings of LARGE_BULK bytes or more are appended
-    as they are, without a copy."""
-    if type(value) is bytes and len(value) >= LARGE_BULK:
+    as they are, without a copy. Raises as encode does, and then has appended nothing."""
+    kind = type(value)
+    if kind is bytes and len(value) >= LARGE_BULK:
         out += (b"$%d\r\n" % len(value), value, b"\r\n")
         return
-    if type(value) in _FLAT:
+    if kind in _FLAT:
         out.append(encode(value, resp3))
         return
     parts: list[bytes] = []
@@ -241,29 +247,34 @@ def encode_into(value: Any, resp3: bool, out: list[bytes]) -> None:
 _FLAT: Final = frozenset((bytes, int, type(None), Simple))
 
 
+def _write_all(items: Iterable[Any], resp3: bool, add: Callable[[bytes], None], depth: int) -> None:
+    """The elements of an array at ``depth`` levels."""
+    if depth > MAX_DEPTH:
+        raise ValueError("reply nested too deeply")
+    null = b"_\r\n" if resp3 else b"$-1\r\n"
+    for item in items:
+        kind = type(item)
+        if kind is bytes:
+            size = len(item)
+            if size < 1024:
+                add(_BULK_HEADERS[size] + item + b"\r\n")
+            else:
+                add(b"$%d\r\n" % size)
+                add(item)
+                add(b"\r\n")
+        elif kind is int:
+            add(_INTEGERS[item] if 0 <= item < 1024 else b":%d\r\n" % item)
+        elif item is None:
+            add(null)
+        else:
+            _write(item, resp3, add, depth)
+
+
 def _write(value: Any, resp3: bool, add: Callable[[bytes], None], depth: int) -> None:
     kind = type(value)
-    if kind is bytes:
-        size = len(value)
-        if size < 1024:
-            add(b"%b%b\r\n" % (_BULK_HEADERS[size], value))
-        elif size < LARGE_BULK:
-            add(b"$%d\r\n%b\r\n" % (size, value))
-        else:
-            add(b"$%d\r\n" % size)
-            add(value)
-            add(b"\r\n")
-    elif kind is int:
-        add(_INTEGERS[value] if 0 <= value < 1024 else b":%d\r\n" % value)
-    elif value is None:
-        add(b"_\r\n" if resp3 else b"$-1\r\n")
-    elif kind is list or kind is tuple:
-        if depth >= MAX_DEPTH:
-            raise ValueError("reply nested too deeply")
-        size = len(value)
-        add(_ARRAY_HEADERS[size] if size < 64 else b"*%d\r\n" % size)
-        for item in value:
-            _write(item, resp3, add, depth + 1)
+    if kind is list or kind is tuple:
+        add(b"*%d\r\n" % len(value))
+        _write_all(value, resp3, add, depth + 1)
     elif kind is Simple:
         add(value.encoded)
     elif kind is float:
@@ -275,20 +286,13 @@ def _write(value: Any, resp3: bool, add: Callable[[bytes], None], depth: int) ->
         else:
             add(b":1\r\n" if value else b":0\r\n")
     elif kind is Map:
-        if depth >= MAX_DEPTH:
-            raise ValueError("reply nested too deeply")
         pairs = value.pairs
         add(b"%%%d\r\n" % len(pairs) if resp3 else b"*%d\r\n" % (2 * len(pairs)))
-        for key, item in pairs:
-            _write(key, resp3, add, depth + 1)
-            _write(item, resp3, add, depth + 1)
+        _write_all(chain.from_iterable(pairs), resp3, add, depth + 1)
     elif kind is SetReply or kind is Push:
-        if depth >= MAX_DEPTH:
-            raise ValueError("reply nested too deeply")
         mark = (b"~" if kind is SetReply else b">") if resp3 else b"*"
         add(b"%b%d\r\n" % (mark, len(value.items)))
-        for item in value.items:
-            _write(item, resp3, add, depth + 1)
+        _write_all(value.items, resp3, add, depth + 1)
     elif kind is Verbatim:
         text = value.text
         if resp3:
@@ -301,6 +305,8 @@ def _write(value: Any, resp3: bool, add: Callable[[bytes], None], depth: int) ->
         add(b"-%b\r\n" % _one_line(value.text))
     elif value is NO_REPLY and depth == 0:
         pass
+    elif kind in _FLAT:
+        _write_all((value,), resp3, add, depth)
     else:
         raise TypeError(f"not a reply value: {kind.__name__}")
 
@@ -353,6 +359,8 @@ def freeze(value: Any) -> bytes:
     """
     if value is OK:
         return b"\x01\x0e"
+    if type(value) is bytes and len(value) < 0x80:
+        return b"\x01\x03%c%b" % (len(value), value)
     out = [b"\x01"]
     _freeze(value, out.append, 0)
     return b"".join(out)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Final, cast
 
@@ -43,6 +43,13 @@ WINDOW: Final = 16 * 1024
 
 #: A chunk up to this size is first tried as a single request.
 SMALL: Final = 512
+
+#: With more bytes a request than this, _step is faster than the proof that hiredis needs.
+_BULKY: Final = 1024
+
+#: Missing arguments from which on _step reads them a block at a time, and the size of a block.
+_MANY: Final = 16
+_BLOCK: Final = 4096
 
 #: An incomplete argument above this size gets a buffer of its own.
 _LARGE: Final = 16 * 1024
@@ -138,9 +145,12 @@ _END_VALUE: Final = b""
 
 #: hiredis allocates for the length that is claimed, before the elements are there.
 _LARGE_ARRAY = re.compile(rb"\*[0-9]{5}").search
-_LARGE_OTHER = re.compile(rb"[>~|%][0-9]{5}").search
+_LARGE_PUSH = re.compile(rb">[0-9]{5}").search
+_LARGE_SET = re.compile(rb"~[0-9]{5}").search
+_LARGE_ATTRIBUTE = re.compile(rb"\|[0-9]{5}").search
 
-_pack = cast(Callable[[tuple[bytes, ...]], bytes], hiredis.pack_command)
+#: Types that hiredis also turns into bytes, or at the top into something to iterate over.
+_ODD_TYPES: Final = b"+=(>~|%"
 
 
 class _Pipeline:
@@ -158,10 +168,15 @@ class _Pipeline:
 
     def decode(self, window: bytes) -> list[list[bytes]] | None:
         """The requests of a window of at most WINDOW bytes; None if it is anything but arrays of
-        bulk strings, one or more, none of them empty, up to its very end."""
+        bulk strings, one or more, none of them empty, up to its very end.
+
+        The proof: hiredis reads lengths as Redis does, and it had read all when the mark came. What
+        is no array at the top, and what is no bulk string in an array, shows in one of two ways.
+        Either joining it raises TypeError; or it is of an odd type, and then the byte that names
+        the type is in the window outside of all arguments.
+        """
         if _LARGE_ARRAY(window) is not None:
             return None
-        # Beside "$" these types also give bytes, or a list at the top: + = ( and > ~ | %.
         odd = (
             43 in window
             or 61 in window
@@ -171,26 +186,36 @@ class _Pipeline:
             or 124 in window
             or 37 in window
         )
-        if odd and _LARGE_OTHER(window) is not None:
+        if odd and (_LARGE_PUSH(window) or _LARGE_SET(window) or _LARGE_ATTRIBUTE(window)):
             return None
-        self._feed(window)
-        self._feed(_END_MARK)
+        feed = self._feed
+        feed(window)
+        feed(_END_MARK)
         try:
             batch: list[list[bytes]] = list(iter(self._gets, _NOTHING))
             if batch and cast(object, batch.pop()) == _END_VALUE:
-                for request in batch:
-                    # Raises TypeError unless the request is an iterable of nothing but bytes.
-                    if not _join(request):
-                        odd = True
-                if not odd or (
-                    all(batch) and _join([_pack(tuple(request)) for request in batch]) == window
-                ):
-                    return batch
-                return None
+                # Stops at the first request without a byte in it: no argument, or only empty ones.
+                if not all(map(_join, batch)) and not all(map(_is_request, batch)):
+                    return None
+                if odd and not _odd_bytes_are_in_arguments(window, batch):
+                    return None
+                return batch
         except Exception:  # noqa: BLE001, S110 - whatever hiredis stumbles over, _step judges it.
             pass
         self._renew()
         return None
+
+
+def _is_request(value: object) -> bool:
+    return type(value) is list and bool(value) and all(type(item) is bytes for item in value)
+
+
+def _odd_bytes_are_in_arguments(window: bytes, batch: list[list[bytes]]) -> bool:
+    arguments = _join(map(_join, batch))
+    for byte in _ODD_TYPES:
+        if byte in window and window.count(byte) != arguments.count(byte):
+            return False
+    return True
 
 
 class _Shared(threading.local):
@@ -219,6 +244,7 @@ class RequestReader:
     __slots__ = (
         "_argv",
         "_authenticated",
+        "_bulky",
         "_cut",
         "_data",
         "_error",
@@ -255,7 +281,8 @@ class RequestReader:
         self._pos = 0
         self._more: list[bytes] = []
         self._more_bytes = 0
-        self._cut = False  # _data ends inside a request that hiredis cannot complete
+        self._cut = False  # _data holds no complete request
+        self._bulky = False  # the last requests were large
         # The request that _step is in: its arguments so far and what is missing of it.
         self._argv: list[bytes] = []
         self._left = 0  # arguments still missing; 0 between requests
@@ -364,27 +391,46 @@ class RequestReader:
         if size <= SMALL and not pos:
             parts = data.split(b"\r\n")
             if _parts_of(parts[0]) == len(parts):
-                request = parts[2::2]
-                if parts[1::2] == [*map(_bulk_header, map(len, request)), b""]:
+                if len(parts) == 6:  # GET and its like: the general rule below, spelled out
+                    _, size1, arg1, size2, arg2, rest = parts
+                    request = [arg1, arg2]
+                    whole = size1 == _bulk_header(len(arg1)) and size2 == _bulk_header(len(arg2))
+                elif len(parts) == 8:  # SET and its like
+                    _, size1, arg1, size2, arg2, size3, arg3, rest = parts
+                    request = [arg1, arg2, arg3]
+                    whole = (
+                        size1 == _bulk_header(len(arg1))
+                        and size2 == _bulk_header(len(arg2))
+                        and size3 == _bulk_header(len(arg3))
+                    )
+                else:
+                    request = parts[2::2]
+                    rest = parts[-1]
+                    whole = parts[1:-1:2] == list(map(_bulk_header, map(len, request)))
+                if whole and not rest:
                     self._consumed()
                     return [request]
         if data[pos] != 42:
             return self._take_slowly([], 0)
-        if size <= WINDOW:
-            until = len(data)
-            batch = self._pipeline.decode(data[pos:])
-            if batch is not None:
+        until = min(pos + WINDOW, len(data))
+        if self._bulky:
+            batch = self._take_slowly([], until)
+            self._bulky = until - pos > len(batch) * _BULKY
+            return batch
+        if size <= WINDOW and data[-1] == 10:
+            decoded = self._pipeline.decode(data[pos:])
+            if decoded is not None:
+                self._bulky = size > len(decoded) * _BULKY
                 self._consumed()
-                return batch
-        else:
-            until = pos + WINDOW
+                return decoded
         # Most likely the last request of the window is cut. The one before it ends here:
         end = data.rfind(b"\r\n*", pos, until) + 2
         if end > pos:
-            batch = self._pipeline.decode(data[pos:end])
-            if batch is not None:
+            decoded = self._pipeline.decode(data[pos:end])
+            if decoded is not None:
+                self._bulky = end - pos > len(decoded) * _BULKY
                 self._pos = end
-                return batch if size > WINDOW else self._take_slowly(batch, 0)
+                return decoded if size > WINDOW else self._take_slowly(decoded, 0)
         return self._take_slowly([], until)
 
     def _consumed(self) -> None:
@@ -484,7 +530,18 @@ class RequestReader:
         pending = self._pending
         # What the loop itself may judge; _bulk_length has all the rules.
         max_bulk = min(self._max_bulk, WINDOW)
+        # The number of missing arguments from which on a block may be tried (again).
+        try_block = left if max_bulk >= SMALL else 0
         while left:
+            if _MANY <= left <= try_block and need < 0:
+                block, size_of_block = _read_block(data, pos, left)
+                if block:
+                    argv += block
+                    pending += sum(map(len, block))
+                    left -= len(block)
+                    pos += size_of_block
+                    continue
+                try_block = left - _MANY
             if need < 0:
                 end = data.find(b"\r", pos, pos + 6)
                 length = -1
@@ -551,6 +608,19 @@ class RequestReader:
         if length > UNAUTHENTICATED_BULK and not self._authenticated:
             raise ProtocolError(b"unauthenticated bulk length")
         return length
+
+
+def _read_block(data: bytes, pos: int, most: int) -> tuple[list[bytes], int]:
+    """Small arguments from ``pos`` on, at most ``most``, and their size in the stream; none if the
+    block has anything else in it."""
+    parts = data[pos : pos + _BLOCK].split(b"\r\n")
+    count = min((len(parts) - 1) // 2, most)
+    del parts[2 * count :]
+    arguments = parts[1::2]
+    sizes = list(map(len, arguments))
+    if not count or max(sizes) >= SMALL or parts[::2] != list(map(_bulk_header, sizes)):
+        return [], 0
+    return arguments, sum(map(len, parts)) + 4 * count
 
 
 def _read_length(text: bytes) -> int | None:

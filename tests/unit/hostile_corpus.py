@@ -169,6 +169,10 @@ UNAUTHENTICATED: Final[list[Entry]] = [
     (b"*1\r\n$536870913\r\n", [], _BULK),
     (b"*1\r\n$-1\r\n", [], _BULK),
     (PING + b"*1\r\n:1\r\n", [_P], _got(b":")),
-    (b"PING a b c d e f g h i j k l m\r\n", [[b"PING", *(b"%c" % c for c in b"abcdefghijklm")]], None),
+    (
+        b"PING a b c d e f g h i j k l m\r\n",
+        [[b"PING", *(b"%c" % c for c in b"abcdefghijklm")]],
+        None,
+    ),
     (b"x" * 65537, [], b"too big inline request"),
 ]
