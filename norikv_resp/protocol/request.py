@@ -187,7 +187,7 @@ class _Pipeline:
                 ):
                     return batch
                 return None
-        except Exception:  # noqa: BLE001, S110 - whatever hiredis stumbles over, _step judges it.
+        except Exception:
             pass
         self._renew()
         return None
