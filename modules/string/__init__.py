@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from . import commands, counters, fast, versions
 
 if TYPE_CHECKING:
-    from norikv_resp.loader import ModuleApi
+    from norikv_resp.loader import ModuleAPI
 
 NAME = "string"
 API_VERSION = 1
 
 
-def load(api: ModuleApi) -> None:
+def load(api: ModuleAPI) -> None:
     """Register the commands and their hot paths."""
     api.commands(commands)
     api.commands(counters)

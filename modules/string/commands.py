@@ -68,9 +68,7 @@ _VERSION = Version(token="VER", optional=True)
 _BLOCKS = tuple(
     (when, match) for when in ("NX", "XX") for match in ("IFEQ", "IFNE", "IFDEQ", "IFDNE")
 )
-_NOT_WITH_VER = tuple(
-    ("VER", other) for other in ("NX", "XX", "IFEQ", "IFNE", "IFDEQ", "IFDNE")
-)
+_NOT_WITH_VER = tuple(("VER", other) for other in ("NX", "XX", "IFEQ", "IFNE", "IFDEQ", "IFDNE"))
 
 
 # --------------------------------------------------------------------------
@@ -504,7 +502,12 @@ def msetnx(ctx: Context, data: list[tuple[bytes, bytes]]) -> int:
     complexity="O(N), N the number of keys",
     tips=_PAIRS_TIPS,
     args=(
-        Counted("data", of=Block("pair", _OVERWRITE, _VALUE), bad_count=BAD_NUMKEYS, short=UNPAIRED),
+        Counted(
+            "data",
+            of=Block("pair", _OVERWRITE, _VALUE),
+            bad_count=BAD_NUMKEYS,
+            short=UNPAIRED,
+        ),
         _WHEN,
         expiry_option(ttl=False),
     ),
@@ -585,7 +588,7 @@ def delex(ctx: Context, key: bytes, condition: Option | None) -> int:
     args=(
         Key("key1"),
         Key("key2"),
-        Token("LEN"),
+        Token("LEN", "length-only"),
         Token("IDX"),
         Int("min-match-len", token="MINMATCHLEN", optional=True),
         Token("WITHMATCHLEN"),
@@ -595,17 +598,17 @@ def lcs_(
     ctx: Context,
     key1: bytes,
     key2: bytes,
-    len: bool,
+    length_only: bool,
     idx: bool,
     min_match_len: int | None,
     withmatchlen: bool,
 ) -> Any:
     one, other = _lcs_operand(ctx, key1), _lcs_operand(ctx, key2)
-    if len and idx:
+    if length_only and idx:
         raise LCS_LEN_AND_IDX
     if lcs.table_bytes(one, other) > ctx.config.proto_max_bulk_len:
         raise LCS_TOO_LARGE
-    if len:
+    if length_only:
         return lcs.length(one, other)
     if not idx:
         return lcs.subsequence(one, other)
@@ -627,5 +630,3 @@ def _lcs_operand(ctx: Context, key: bytes) -> bytes:
     if record.type != STRING:
         raise LCS_NEEDS_STRINGS
     return ctx.keys.string_value(record)
-
-

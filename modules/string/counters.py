@@ -35,7 +35,7 @@ from .errors import (
     INCREMENT_OVERFLOW,
     INFINITE_INCREMENT,
     NOT_FINITE,
-    NotAFloatArgument,
+    InvalidFloat,
 )
 from .longdouble import Finite, LongDouble
 
@@ -248,9 +248,7 @@ def _store_counter(
 class _IntegerStep:
     """INCREX BYINT: its increment and bounds, judged in this order."""
 
-    def __init__(
-        self, by: bytes, low: bytes | None, high: bytes | None, saturate: bool
-    ) -> None:
+    def __init__(self, by: bytes, low: bytes | None, high: bytes | None, saturate: bool) -> None:
         self.by = parse_int(by, "Increment")
         self.low = INT64_MIN if low is None else parse_int(low, "LBOUND")
         self.high = INT64_MAX if high is None else parse_int(high, "UBOUND")
@@ -275,9 +273,7 @@ class _IntegerStep:
 class _FloatStep:
     """INCREX BYFLOAT: its increment and bounds, judged in this order."""
 
-    def __init__(
-        self, by: bytes, low: bytes | None, high: bytes | None, saturate: bool
-    ) -> None:
+    def __init__(self, by: bytes, low: bytes | None, high: bytes | None, saturate: bool) -> None:
         self.by = _float_argument(by, "Increment")
         if not isinstance(self.by, Finite):
             raise INFINITE_INCREMENT
@@ -312,5 +308,5 @@ class _FloatStep:
 def _float_argument(word: bytes, what: str) -> LongDouble:
     number = longdouble.parse(word)
     if number is None:
-        raise NotAFloatArgument(what)
+        raise InvalidFloat(what)
     return number

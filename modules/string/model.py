@@ -73,9 +73,7 @@ def remove(keys: Database, key: bytes) -> bool:
 def matches(keys: Database, record: Record, condition: bytes, operand: bytes) -> bool:
     """Whether a string record meets IFEQ, IFNE, IFDEQ or IFDNE; BAD_DIGEST. O(n)."""
     if condition in (b"IFEQ", b"IFNE"):
-        same = (
-            keys.string_length(record) == len(operand) and keys.string_value(record) == operand
-        )
+        same = keys.string_length(record) == len(operand) and keys.string_value(record) == operand
         return same == (condition == b"IFEQ")
     if len(operand) != DIGEST_SIZE:
         raise BAD_DIGEST
