@@ -14,6 +14,7 @@ list, tuple           array                      the same
 Map                   map                        array of keys and values
 SetReply              set                        array
 float                 double                     bulk string
+DoubleText(b"…")      double                     bulk string
 bool                  boolean                    integer 1 or 0
 Verbatim(b"txt", …)   verbatim string            bulk string
 Push                  push                       array
@@ -117,6 +118,24 @@ class Push(_Elements):
     """A message that answers no request."""
 
     __slots__ = ()
+
+
+class DoubleText:
+    """A number that is written by its own text: more digits than a float holds."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DoubleText) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"DoubleText({self.text!r})"
 
 
 class Verbatim:
@@ -299,6 +318,9 @@ def _write(value: Any, resp3: bool, add: Callable[[bytes], None], depth: int) ->
             add(b"=%d\r\n%b:%b\r\n" % (len(text) + 4, value.kind, text))
         else:
             add(b"$%d\r\n%b\r\n" % (len(text), text))
+    elif kind is DoubleText:
+        text = value.text
+        add(b",%b\r\n" % text if resp3 else b"$%d\r\n%b\r\n" % (len(text), text))
     elif value is NULL_ARRAY:
         add(b"_\r\n" if resp3 else b"*-1\r\n")
     elif isinstance(value, ReplyError):
@@ -325,6 +347,7 @@ def _write(value: Any, resp3: bool, add: Callable[[bytes], None], depth: int) ->
 #   0x0a double: 8 bytes IEEE 754 little-endian 0x0b false   0x0c true
 #   0x0d verbatim: 3 bytes of kind, count, bytes
 #   0x0e OK                                     0x0f no reply
+#   0x10 double by its text: count, bytes
 
 FROZEN_VERSION: Final = 1
 
@@ -344,6 +367,7 @@ _TRUE: Final = 0x0C
 _VERBATIM: Final = 0x0D
 _OK: Final = 0x0E
 _NO_REPLY: Final = 0x0F
+_DOUBLE_TEXT: Final = 0x10
 
 _double = struct.Struct("<d")
 
@@ -407,6 +431,8 @@ def _freeze(value: Any, add: Callable[[bytes], None], depth: int) -> None:
     elif kind is Verbatim:
         add(b"\x0d" + value.kind + _count(len(value.text)))
         add(value.text)
+    elif kind is DoubleText:
+        add(b"\x10" + _count(len(value.text)) + value.text)
     elif value is NULL_ARRAY:
         add(b"\x01")
     elif isinstance(value, ReplyError):
@@ -487,6 +513,9 @@ def _thaw(data: bytes, pos: int, depth: int) -> tuple[Any, int]:
         kind = data[pos : pos + 3]
         text, pos = _read_bytes(data, pos + 3)
         return Verbatim(kind, text), pos
+    if tag == _DOUBLE_TEXT:
+        text, pos = _read_bytes(data, pos)
+        return DoubleText(text), pos
     constants = {_NULL_ARRAY: NULL_ARRAY, _FALSE: False, _TRUE: True, _NO_REPLY: NO_REPLY}
     if tag not in constants:
         raise FrozenReplyError(f"unknown tag {tag} in a stored reply")
