@@ -102,7 +102,7 @@ class Sweeper:
 
         # Where each sweep goes on; the keys' cursor is the keyspace's, which writes rows too.
         self._idem_cursor = self._reclaim_cursor = b""
-        self._persisted_at = self._persisted_index = 0
+        self._persisted_at, self._persisted_index = self._keyspace.now, self._keyspace.index
         #: Queue rows whose last element row is gone, with the frame that holds its deletion.
         self._emptied: deque[tuple[bytes, dict[bytes, bytes] | None]] = deque()
         self._last_deletes: dict[bytes, bytes] | None = None
@@ -190,11 +190,7 @@ class Sweeper:
         """
         keyspace = self._keyspace
         idle = keyspace.index == self._persisted_index
-        if not self._staging and (
-            idle or keyspace.now - self._persisted_at < PERSIST_EVERY or not self._persisted_at
-        ):
-            if not self._persisted_at:
-                self._persisted_at, self._persisted_index = keyspace.now, keyspace.index
+        if not self._staging and (idle or keyspace.now - self._persisted_at < PERSIST_EVERY):
             return
         rows = self._rows()
         rows[CURSOR_EXPIRY] = keyspace.expiry_cursor
@@ -368,6 +364,6 @@ class Sweeper:
             return
         if record.row_at:
             rows[expiry_row(record.row_at, number, name)] = b""
-        if type(record.value) is not bytes:
-            cid = record.value.cid  # type: ignore[union-attr]
+        if not isinstance(record.value, bytes):
+            cid = record.value.cid
             rows[reclaim_row(self._keyspace.index, RECLAIM_COLLECTION, cid)] = PRESENT
