@@ -101,6 +101,8 @@ class Keyspace:
         self.now = self.clock.now()
         #: The highest index that the batch has seen or staged.
         self.need = 0
+        #: The last index of a frame, committed or not.
+        self.sealed = self.index
         #: Everything after a flush or a swap depends on this index.
         self.barrier = 0
 
@@ -134,8 +136,12 @@ class Keyspace:
         self.need = 0
 
     def depend_on_all(self) -> None:
-        """The running command has seen more than single keys: a range, a count."""
-        self.need = self.index
+        """The running command has seen more than single keys: a range, a count.
+
+        Not simply the last index: a write command that changed nothing has
+        taken one for which no frame will come.
+        """
+        self.need = max(self.need, self.index if self.store.open else self.sealed)
 
     def seal(self) -> None:
         """End of a loop turn: everything staged becomes one frame."""
@@ -143,7 +149,9 @@ class Keyspace:
         for database in self._dirty:
             store.open[database.row] = database.encode()
         self._dirty.clear()
-        store.seal(self.index, self.now)
+        if store.open:
+            self.sealed = self.index
+            store.seal(self.index, self.now)
 
     # ---- allocation
 
@@ -222,6 +230,7 @@ class Keyspace:
     def rolled_back(self, rows: Iterable[bytes]) -> None:
         """The store has dropped staged *rows*: forget what was derived from them."""
         self.rollbacks += 1
+        self.sealed = self.store.durable
         self._dirty.clear()
         self._load_expiry_cursor()
         for database in self.databases:
@@ -404,7 +413,7 @@ class Database:
             raw = store.get(row)
             if raw is None:
                 if keyspace.index > store.durable and store.is_pending(row):
-                    keyspace.need = keyspace.index  # an absence that can still be taken back
+                    keyspace.depend_on_all()  # an absence that can still be taken back
                 return None
             record = decode_record(raw)
         self._cache(key, record)
@@ -514,6 +523,8 @@ class Database:
 
     def set_deadline(self, key: bytes, record: Record, expire_at: int) -> None:
         """Change when a key expires; 0 for never. The value stays where it is."""
+        if self.built_in_place(key, record):
+            self.remember_raw(key)
         self.put_record(key, record.type, record.value, expire_at)
 
     def move_row(self, key: bytes, record: Record) -> None:
