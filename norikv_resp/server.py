@@ -294,16 +294,9 @@ class Server:
 
     def _sweep(self) -> None:
         """Reclaim what has expired or was deleted, more often while there is more."""
-        if self.stopping.is_set():
-            return
-        more = False
-        if self.keyspace.store.refusal is None:
-            self.keyspace.begin_batch()
-            more = self.sweeper.step()
-            if self.keyspace.store.open:
-                self.schedule_seal()
-        delay = 0.002 if more else 1 / min(max(self.config.hz, 1), 500)
-        self.loop.call_later(delay, self._sweep)
+        if not self.stopping.is_set():
+            interval = 1 / min(max(self.config.hz, 1), 500)
+            self.loop.call_later(self.sweeper.turn(interval), self._sweep)
 
     # ---- the loop turn
 
