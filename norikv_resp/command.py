@@ -393,10 +393,18 @@ class Parser:
     position of an IDEM option, 0 if there is none.
     """
 
-    def __init__(self, name: str, words: int, args: Sequence[Arg], exclusive: _Pairs) -> None:
+    def __init__(
+        self,
+        name: str,
+        words: int,
+        args: Sequence[Arg],
+        exclusive: _Pairs,
+        unknown_option: Callable[[bytes], ReplyError],
+    ) -> None:
         self.name = name
         self.words = words
         self.exclusive = exclusive
+        self.unknown_option = unknown_option
         self.positional: list[Arg] = []
         self.options: dict[bytes, _Option] = {}
         self.defaults: list[Any] = []
@@ -462,7 +470,7 @@ class Parser:
         while at < end:
             option = options.get(request[at]) or options.get(request[at].upper())
             if option is None:
-                raise SyntaxProblem
+                raise self.unknown_option(request[at])
             at += 1
             argument = option.argument
             value: Any = True
@@ -616,6 +624,8 @@ class Command:
     tips: tuple[str, ...] = ()
     acl: tuple[str, ...] = ()
     exclusive: tuple[tuple[str, str], ...] = ()
+    #: The error for a word that is no option, where it is no plain syntax error.
+    unknown_option: Callable[[bytes], ReplyError] = lambda word: SyntaxProblem()
     extra_key_specs: tuple[KeySpec, ...] = ()
     dynamic_keys: Callable[[Request], list[tuple[int, tuple[str, ...]]]] | None = None
     #: What a wrapper such as IDEM carries: a function from its request to the inner one.
@@ -650,6 +660,7 @@ class Command:
             self.words,
             self.args,
             [(one.encode(), other.encode()) for one, other in self.exclusive],
+            self.unknown_option,
         )
         self.arity = self._arity()
         self.key_specs = _key_specs(self.args, self.words) + self.extra_key_specs
