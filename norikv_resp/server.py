@@ -19,6 +19,7 @@ from norikv_resp.commands import FAMILIES
 from norikv_resp.config import Config, StartupError
 from norikv_resp.connection import Connection
 from norikv_resp.context import Context, FastHandler
+from norikv_resp.cursors import Cursors
 from norikv_resp.dispatch import Dispatcher
 from norikv_resp.errors import CommitFailed
 from norikv_resp.expiry import Sweeper
@@ -75,6 +76,7 @@ class Server:
         self.hub: Hub[Context] = Hub()
         self.tracking = Tracking(self._context_of, config.tracking_table_max_keys)
         self.dispatcher = Dispatcher(self, self.registry)
+        self.cursors = Cursors()
 
         # Opened by ``open``.
         self.keyspace: Keyspace
