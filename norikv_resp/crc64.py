@@ -26,7 +26,7 @@ def _byte_table() -> tuple[int, ...]:
     table = []
     for value in range(256):
         for _ in range(8):
-            value = value >> 1 ^ (_POLYNOMIAL if value & 1 else 0)  # noqa: PLW2901
+            value = value >> 1 ^ (_POLYNOMIAL if value & 1 else 0)
         table.append(value)
     return tuple(table)
 
@@ -75,9 +75,7 @@ def _plane_maps() -> _Planes:
         for value in range(1, 256):
             low = value & -value
             becomes[value] = becomes[value ^ low] ^ columns[8 * place + low.bit_length() - 1]
-        planes.append(
-            tuple(bytes(word >> 8 * out & 0xFF for word in becomes) for out in range(8))
-        )
+        planes.append(tuple(bytes(word >> 8 * out & 0xFF for word in becomes) for out in range(8)))
     return tuple(planes)
 
 

@@ -26,7 +26,7 @@ _FOOTER = struct.Struct("<HQ")
 LONGEST = 512 << 20
 
 
-class BadPayload(Exception):
+class BadPayloadError(Exception):
     """The payload is sound but holds no string."""
 
 
@@ -45,16 +45,16 @@ def is_sound(payload: bytes) -> bool:
 
 
 def load_string(payload: bytes) -> bytes:
-    """The string in a sound payload; BadPayload if it holds none or is malformed. O(n)."""
+    """The string in a sound payload; BadPayloadError if it holds none or is malformed. O(n)."""
     body = payload[: -_FOOTER.size]
     try:
         if body[0] != TYPE_STRING:
-            raise BadPayload(f"type {body[0]}")
+            raise BadPayloadError(f"type {body[0]}")
         value, end = _decode_string(body, 1)
     except (IndexError, struct.error):
-        raise BadPayload("it ends too early") from None
+        raise BadPayloadError("it ends too early") from None
     if end != len(body):
-        raise BadPayload("something follows the string")
+        raise BadPayloadError("something follows the string")
     return value
 
 
@@ -90,7 +90,7 @@ def _decode_string(body: bytes, at: int) -> tuple[bytes, int]:
         compressed, at = _decode_length(body, at + 1)
         length, at = _decode_length(body, at)
         if length > LONGEST:
-            raise BadPayload(f"a string of {length} bytes")
+            raise BadPayloadError(f"a string of {length} bytes")
         return _decompress(_take(body, at, compressed), length), at + compressed
     length, at = _decode_length(body, at)
     return _take(body, at, length), at + length
@@ -99,7 +99,7 @@ def _decode_string(body: bytes, at: int) -> tuple[bytes, int]:
 def _take(body: bytes, at: int, length: int) -> bytes:
     taken = body[at : at + length]
     if len(taken) < length:
-        raise BadPayload("it ends too early")
+        raise BadPayloadError("it ends too early")
     return taken
 
 
@@ -114,14 +114,14 @@ def _decode_length(body: bytes, at: int) -> tuple[int, int]:
         return struct.unpack_from(">I", body, at + 1)[0], at + 5
     if first == 0x81:
         return struct.unpack_from(">Q", body, at + 1)[0], at + 9
-    raise BadPayload(f"length byte {first:#x}")
+    raise BadPayloadError(f"length byte {first:#x}")
 
 
 def _decompress(data: bytes, length: int) -> bytes:
     """Undo LZF: runs of literals, and references back into what is there already.
 
-        000nnnnn            n + 1 literal bytes follow
-        nnnooooo [m] o      copy n + 2 bytes from o + 1 bytes back; n = 7 is followed by m, n += m
+    000nnnnn            n + 1 literal bytes follow
+    nnnooooo [m] o      copy n + 2 bytes from o + 1 bytes back; n = 7 is followed by m, n += m
     """
     text = bytearray()
     at, end = 0, len(data)
@@ -141,12 +141,12 @@ def _decompress(data: bytes, length: int) -> bytes:
             count += 2
             start = len(text) - back
             if start < 0:
-                raise BadPayload("a reference before the beginning")
+                raise BadPayloadError("a reference before the beginning")
             # A reference may run into what it writes itself, which then repeats.
             piece = text[start : start + count]
             text += (piece * (-(-count // back)))[:count]
         if len(text) > length:
-            raise BadPayload("more text than announced")
+            raise BadPayloadError("more text than announced")
     if at != end or len(text) != length:
-        raise BadPayload("the compressed bytes end too early")
+        raise BadPayloadError("the compressed bytes end too early")
     return bytes(text)

@@ -18,9 +18,7 @@ from norikv_resp.context import Context
 from norikv_resp.encoding import Record
 from norikv_resp.errors import InvalidExpire, ReplyError, UnsupportedOption
 
-NX_WITH_OTHERS = ReplyError(
-    b"ERR NX and XX, GT or LT options at the same time are not compatible"
-)
+NX_WITH_OTHERS = ReplyError(b"ERR NX and XX, GT or LT options at the same time are not compatible")
 GT_WITH_LT = ReplyError(b"ERR GT and LT options at the same time are not compatible")
 
 _WRITES = Key(access="RW", does=("update",))
@@ -42,9 +40,7 @@ _NONDETERMINISTIC = ("nondeterministic_output",)
     args=(_WRITES, Int("seconds"), *_WHEN),
     unknown_option=UnsupportedOption,
 )
-def expire(
-    ctx: Context, key: bytes, seconds: int, nx: bool, xx: bool, gt: bool, lt: bool
-) -> int:
+def expire(ctx: Context, key: bytes, seconds: int, nx: bool, xx: bool, gt: bool, lt: bool) -> int:
     return _expire(ctx, key, seconds * 1000 + ctx.now, seconds * 1000, "expire", (nx, xx, gt, lt))
 
 

@@ -11,7 +11,7 @@ from norikv_resp.encoding import STRING, Record
 from norikv_resp.errors import ReplyError
 from norikv_resp.keyspace import Database
 from norikv_resp.protocol import OK
-from norikv_resp.rdb import BadPayload, dump_string, is_sound, load_string
+from norikv_resp.rdb import BadPayloadError, dump_string, is_sound, load_string
 
 BUSY_KEY = ReplyError(b"BUSYKEY Target key name already exists.")
 INVALID_TTL = ReplyError(b"ERR Invalid TTL value, must be >= 0")
@@ -77,7 +77,7 @@ def restore(
         raise UNSOUND
     try:
         value = load_string(serialized_value)
-    except BadPayload:
+    except BadPayloadError:
         raise BAD_FORMAT from None
     if expire_at and expire_at <= ctx.now:
         _forget(keys, key, old)
