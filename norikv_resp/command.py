@@ -393,24 +393,20 @@ class Parser:
     position of an IDEM option, 0 if there is none.
     """
 
-    def __init__(
-        self,
-        name: str,
-        words: int,
-        args: Sequence[Arg],
-        exclusive: _Pairs,
-        unknown_option: Callable[[bytes], ReplyError],
-    ) -> None:
+    def __init__(self, name: str, words: int, args: Sequence[Arg], exclusive: _Pairs) -> None:
         self.name = name
         self.words = words
         self.exclusive = exclusive
-        self.unknown_option = unknown_option
         self.positional: list[Arg] = []
         self.options: dict[bytes, _Option] = {}
         self.defaults: list[Any] = []
         self.params: list[str] = []
         self.idem = any(isinstance(arg, Idem) for arg in args)
         self._build(args)
+
+    def unknown_option(self, word: bytes) -> ReplyError:
+        """The error for a word that is no option; a declaration may bring its own."""
+        return SyntaxProblem()
 
     def _build(self, args: Sequence[Arg]) -> None:
         for arg in args:
@@ -624,8 +620,6 @@ class Command:
     tips: tuple[str, ...] = ()
     acl: tuple[str, ...] = ()
     exclusive: tuple[tuple[str, str], ...] = ()
-    #: The error for a word that is no option, where it is no plain syntax error.
-    unknown_option: Callable[[bytes], ReplyError] = lambda word: SyntaxProblem()
     extra_key_specs: tuple[KeySpec, ...] = ()
     dynamic_keys: Callable[[Request], list[tuple[int, tuple[str, ...]]]] | None = None
     #: What a wrapper such as IDEM carries: a function from its request to the inner one.
@@ -634,6 +628,8 @@ class Command:
     check_queued: Callable[[Request], None] | None = None
     min_arity: int | None = None
     reply: str = ""
+    #: The error for a word that is no option, where it is no plain syntax error.
+    unknown_option: Callable[[bytes], ReplyError] | None = None
     history: tuple[tuple[str, str], ...] = ()
     module: str = ""
 
@@ -660,7 +656,6 @@ class Command:
             self.words,
             self.args,
             [(one.encode(), other.encode()) for one, other in self.exclusive],
-            self.unknown_option,
         )
         self.arity = self._arity()
         self.key_specs = _key_specs(self.args, self.words) + self.extra_key_specs
@@ -668,6 +663,8 @@ class Command:
         if any(spec.counted for spec in self.key_specs):
             self.flags |= Flag.MOVABLEKEYS
         self.is_write = bool(self.flags & Flag.WRITE)
+        if self.unknown_option is not None:
+            self.parser.unknown_option = self.unknown_option  # type: ignore[method-assign]
         self._check()
         self.run = self._runner()
 
