@@ -425,6 +425,10 @@ class Parser:
         self.idem = any(isinstance(arg, Idem) for arg in args)
         self._build(args)
 
+    def unknown_option(self, word: bytes) -> ReplyError:
+        """The error for a word that is no option; a declaration may bring its own."""
+        return SyntaxProblem()
+
     def _build(self, args: Sequence[Arg]) -> None:
         for arg in args:
             slot = len(self.params)
@@ -484,7 +488,7 @@ class Parser:
         while at < end:
             option = options.get(request[at]) or options.get(request[at].upper())
             if option is None:
-                raise SyntaxProblem
+                raise self.unknown_option(request[at])
             if given is not None:
                 if not given.isdisjoint(blockers.get(option.token, ())):
                     raise SyntaxProblem
@@ -656,6 +660,8 @@ class Command:
     check_queued: Callable[[Request], None] | None = None
     min_arity: int | None = None
     reply: str = ""
+    #: The error for a word that is no option, where it is no plain syntax error.
+    unknown_option: Callable[[bytes], ReplyError] | None = None
     history: tuple[tuple[str, str], ...] = ()
     module: str = ""
 
@@ -689,6 +695,8 @@ class Command:
         if any(spec.counted for spec in self.key_specs):
             self.flags |= Flag.MOVABLEKEYS
         self.is_write = bool(self.flags & Flag.WRITE)
+        if self.unknown_option is not None:
+            self.parser.unknown_option = self.unknown_option  # type: ignore[method-assign]
         self._check()
         self.run = self._runner()
 
