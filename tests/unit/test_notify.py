@@ -1,0 +1,88 @@
+"""notify-keyspace-events: the letters, the channels, and what waits for a commit."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from norikv_resp import notify
+from norikv_resp.notify import Notifier, describe, messages, parse
+from norikv_resp.protocol import Push
+from norikv_resp.pubsub import Hub, Kind
+
+LETTERS = "Ag$lshzxeKEtmdnocaSTIV"
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [("", ""), ("KEA", "AKE"), ("Kl", "lK"), ("EK$g", "g$KE"), ("AKEmSTIV", "AKEmSTIV")],
+)
+def test_settings_print_in_one_order(text: str, printed: str) -> None:
+    assert describe(parse(text)) == printed
+
+
+@given(st.text(alphabet=LETTERS))
+def test_printing_loses_nothing(text: str) -> None:
+    assert parse(describe(parse(text))) == parse(text)
+
+
+def test_unknown_letters_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^Invalid event class character\. Use 'Ag\$lshz"):
+        parse("KQ")
+
+
+def test_a_means_the_events_of_writes() -> None:
+    assert parse("A") == parse("g$lshzxetda")
+    assert not parse("A") & (notify.NEW | notify.KEY_MISS | notify.CHANNELS)
+
+
+def test_keyspace_and_keyevent_channels() -> None:
+    assert list(messages(parse("KEA"), 3, b"set", b"k")) == [
+        (b"__keyspace@3__:k", b"set"),
+        (b"__keyevent@3__:set", b"k"),
+    ]
+
+
+def test_subkey_channels() -> None:
+    assert list(messages(parse("hSTIV"), 0, b"hset", b"h", [b"f", b"a,b"])) == [
+        (b"__subkeyspace@0__:h", b"hset|1:f,3:a,b"),
+        (b"__subkeyevent@0__:hset", b"1:h|1:f,3:a,b"),
+        (b"__subkeyspaceitem@0__:h\nf", b"hset"),
+        (b"__subkeyspaceitem@0__:h\na,b", b"hset"),
+        (b"__subkeyspaceevent@0__:hset|h", b"1:f,3:a,b"),
+    ]
+
+
+def test_ambiguous_subkey_messages_are_left_out() -> None:
+    channels = [channel for channel, _ in messages(parse("hSTIV"), 0, b"a|b", b"x\ny", [b"f"])]
+    assert channels == [b"__subkeyevent@0__:a|b"]
+
+
+def test_events_wait_for_their_commit() -> None:
+    hub: Hub[str] = Hub()
+    notifier = Notifier(hub, parse("KA"))
+    notifier.notify(notify.STRING, b"set", b"unheard", 0, index=1)
+    hub.subscribe(Kind.PATTERN, "a", [b"__key*__:*"])
+    notifier.notify(notify.STRING, b"set", b"k", 0, index=2)
+    notifier.notify(notify.KEY_MISS, b"keymiss", b"k", 0, index=2)
+    notifier.notify(notify.GENERIC, b"del", b"k", 0, index=3)
+    notifier.notify(notify.GENERIC, b"del", b"lost", 0, index=4)
+    assert hub.release(1) == []
+    hub.discard(3)
+    assert [push for push, _ in hub.release(9)] == [
+        Push([b"pmessage", b"__key*__:*", b"__keyspace@0__:k", b"set"]),
+        Push([b"pmessage", b"__key*__:*", b"__keyspace@0__:k", b"del"]),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "A", "KE", "STIV"])
+def test_a_class_without_a_channel_arms_nothing_and_the_reverse(text: str) -> None:
+    notifier = Notifier(Hub[str](), parse(text))
+    assert not notifier.armed
+    assert not notifier.wants_subkeys
+
+
+def test_subkeys_are_wanted_only_for_their_channels() -> None:
+    assert Notifier(Hub[str](), parse("hS")).wants_subkeys
+    assert not Notifier(Hub[str](), parse("hKE")).wants_subkeys
