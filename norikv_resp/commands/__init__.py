@@ -1,0 +1,1 @@
+"""The command families that are part of the server."""
