@@ -1,18 +1,21 @@
 """Keyspace notifications: what ``notify-keyspace-events`` selects and how events become messages.
 
-The setting is a set of letters. Some select classes of events (``g`` generic commands, ``$`` strings,
-``l`` lists and so on, ``A`` for all that belong to writes); the others select channels: ``K``
-publishes on ``__keyspace@<db>__:<key>``, ``E`` on ``__keyevent@<db>__:<event>``, and ``S T I V``
-on the four channels that also name the fields or elements ("subkeys") that an event touched.
+The setting is a set of letters. Some select classes of events (``g`` generic commands, ``$``
+strings, ``l`` lists and so on, ``A`` for all that belong to writes). The others select channels:
+``K`` publishes on ``__keyspace@<db>__:<key>``, ``E`` on ``__keyevent@<db>__:<event>``, and
+``S T I V`` on four that also name the fields or elements ("subkeys") that an event touched.
 Without a class and a channel nothing is published.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from norikv_resp.pubsub import Hub
+
+if TYPE_CHECKING:
+    from norikv_resp.keyspace import Database, Keyspace
 
 __all__ = ["Notifier", "describe", "messages", "parse"]
 
@@ -132,38 +135,39 @@ def messages(
 class Notifier:
     """Turns the events of commands into messages that leave when their change is committed.
 
-    Callers test ``notifier.armed & class`` before they name an event, so that a server without
-    notifications pays one attribute and one AND.
+    ``keyspace.events`` is :meth:`event` while anything is selected and None otherwise, so that a
+    server without notifications pays one comparison for an event.
     """
 
-    def __init__(self, hub: Hub[Any], flags: int = 0) -> None:
+    def __init__(self, hub: Hub[Any], keyspace: Keyspace) -> None:
         self._hub = hub
-        self.configure(flags)
+        self._keyspace = keyspace
+        self.flags = 0
 
     def configure(self, flags: int) -> None:
         """Take over a new setting, for events from now on."""
         self.flags = flags
-        #: The classes worth naming: 0 while no channel is selected.
-        self.armed = flags & ~CHANNELS if flags & CHANNELS else 0
+        armed = flags & CHANNELS and flags & ~CHANNELS
+        self._keyspace.events = self.event if armed else None
 
     @property
     def wants_subkeys(self) -> bool:
         """Whether subkeys of events would be published, and so are worth collecting."""
-        return bool(self.armed and self.flags & SUBKEY_CHANNELS)
+        return self._keyspace.events is not None and bool(self.flags & SUBKEY_CHANNELS)
 
-    def notify(
+    def event(
         self,
-        kind: int,
+        database: Database,
+        kind: str,
         event: bytes,
         key: bytes,
-        db: int,
-        index: int,
         subkeys: Sequence[bytes] = (),
     ) -> None:
-        """Record an event of class *kind* that the commit of *index* makes true.
+        """Record an event of the class whose letter is *kind*; the running command made it true.
 
         Does nothing while nobody listens. O(selected channels + subkeys).
         """
-        if self.armed & kind and self._hub.listening:
-            for channel, message in messages(self.flags, db, event, key, subkeys):
+        if self.flags & _LETTERS[kind] and self._hub.listening:
+            index = self._keyspace.index
+            for channel, message in messages(self.flags, database.number, event, key, subkeys):
                 self._hub.defer(index, channel, message)

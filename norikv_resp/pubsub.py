@@ -3,8 +3,8 @@
 Three kinds of subscription live side by side: channels by name, patterns over channel names, and
 shard channels, a name space of their own. The hub knows no sockets: it answers a publication with
 :data:`Delivery` pairs, each one message and the subscribers that it is for, so that the caller can
-encode a message once per protocol however many receive it. A subscriber is any hashable object;
-the server uses its connections.
+encode a message once per protocol however many receive it. What a client is subscribed to is kept
+on the client, where it is looked at for every request.
 
 A message that was published on top of changes that are not committed yet must not leave before
 them: :meth:`Hub.defer` keeps it, in order, until :meth:`Hub.release` says that they are durable, or
@@ -14,19 +14,14 @@ them: :meth:`Hub.defer` keeps it, in order, until :meth:`Hub.release` says that 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from norikv_resp.glob import Matcher, compile_glob
 from norikv_resp.protocol import Push
 
-__all__ = ["Delivery", "Hub", "Kind", "Subscriptions"]
-
-S = TypeVar("S")
-
-#: One message and the subscribers that receive it, in the order of their subscriptions.
-Delivery = tuple[Push, list[S]]
+__all__ = ["Delivery", "Hub", "Kind", "Subscriber"]
 
 
 class Kind(Enum):
@@ -47,30 +42,32 @@ class Kind(Enum):
         return self.value + b"unsubscribe"
 
 
-class Subscriptions:
-    """The names that one subscriber holds. Dicts stand for ordered sets."""
+class Subscriber(Protocol):
+    """What the hub needs of a client: a place for the names it holds, which only the hub fills."""
 
-    __slots__ = ("channels", "patterns", "shards")
+    channels: set[bytes]
+    patterns: set[bytes]
+    shard_channels: set[bytes]
 
-    def __init__(self) -> None:
-        self.channels: dict[bytes, None] = {}
-        self.patterns: dict[bytes, None] = {}
-        self.shards: dict[bytes, None] = {}
 
-    def of(self, kind: Kind) -> dict[bytes, None]:
-        """Return the names of one kind."""
-        if kind is Kind.CHANNEL:
-            return self.channels
-        return self.patterns if kind is Kind.PATTERN else self.shards
+S = TypeVar("S", bound=Subscriber)
 
-    def count(self, kind: Kind) -> int:
-        """Return the number that confirmations carry: shard channels count by themselves."""
-        if kind is Kind.SHARD:
-            return len(self.shards)
-        return len(self.channels) + len(self.patterns)
+#: One message and the subscribers that receive it, in the order of their subscriptions.
+Delivery = tuple[Push, list[S]]
 
-    def __bool__(self) -> bool:
-        return bool(self.channels or self.patterns or self.shards)
+
+def _held(client: Subscriber, kind: Kind) -> set[bytes]:
+    """The names of one kind that a client holds."""
+    if kind is Kind.CHANNEL:
+        return client.channels
+    return client.patterns if kind is Kind.PATTERN else client.shard_channels
+
+
+def _count(client: Subscriber, kind: Kind) -> int:
+    """The number in a confirmation: shard channels count by themselves."""
+    if kind is Kind.SHARD:
+        return len(client.shard_channels)
+    return len(client.channels) + len(client.patterns)
 
 
 class _Pattern(Generic[S]):
@@ -94,59 +91,50 @@ class Hub(Generic[S]):
         self._channels: dict[bytes, dict[S, None]] = {}
         self._shards: dict[bytes, dict[S, None]] = {}
         self._patterns: dict[bytes, _Pattern[S]] = {}
-        self._clients: dict[S, Subscriptions] = {}
+        self._clients: set[S] = set()
         self._waiting: deque[tuple[int, bytes, bytes, bool]] = deque()
 
     # Subscriptions.
 
     def subscribe(self, kind: Kind, client: S, names: Iterable[bytes]) -> list[Push]:
         """Add subscriptions and return a confirmation for each name, in order."""
-        held = self._clients.get(client)
-        if held is None:
-            held = self._clients[client] = Subscriptions()
-        own = held.of(kind)
+        held = _held(client, kind)
         confirmations = []
         for name in names:
-            if name not in own:
-                own[name] = None
+            if name not in held:
+                held.add(name)
                 self._add(kind, client, name)
-            confirmations.append(Push([kind.subscribe_verb, name, held.count(kind)]))
+            confirmations.append(Push([kind.subscribe_verb, name, _count(client, kind)]))
+        self._clients.add(client)
         return confirmations
 
-    def unsubscribe(self, kind: Kind, client: S, names: Iterable[bytes]) -> list[Push]:
+    def unsubscribe(self, kind: Kind, client: S, names: Sequence[bytes]) -> list[Push]:
         """Cancel subscriptions and return a confirmation for each name, in order.
 
         Without names it cancels all of the kind; a client that has none gets one confirmation
         that names nothing. Names that are not subscribed are confirmed too.
         """
-        held = self._clients.get(client) or Subscriptions()
-        own = held.of(kind)
+        held = _held(client, kind)
         confirmations = []
-        for name in list(names) or list(own):
-            if name in own:
-                del own[name]
+        for name in names or sorted(held):
+            if name in held:
+                held.remove(name)
                 self._remove(kind, client, name)
-            confirmations.append(Push([kind.unsubscribe_verb, name, held.count(kind)]))
-        if not held:
-            self._clients.pop(client, None)
-        return confirmations or [Push([kind.unsubscribe_verb, None, held.count(kind)])]
+            confirmations.append(Push([kind.unsubscribe_verb, name, _count(client, kind)]))
+        if not (client.channels or client.patterns or client.shard_channels):
+            self._clients.discard(client)
+        return confirmations or [Push([kind.unsubscribe_verb, None, _count(client, kind)])]
 
     def drop(self, client: S) -> None:
         """Cancel everything *client* holds, without confirmations: it disconnects or resets."""
-        held = self._clients.pop(client, None)
-        if held is None:
+        if client not in self._clients:
             return
+        self._clients.remove(client)
         for kind in Kind:
-            for name in held.of(kind):
+            held = _held(client, kind)
+            for name in held:
                 self._remove(kind, client, name)
-
-    def subscriptions(self, client: S) -> Subscriptions | None:
-        """Return what *client* is subscribed to, None when it is nothing. Do not change it."""
-        return self._clients.get(client)
-
-    def clients(self) -> Iterator[S]:
-        """Iterate over the clients that are subscribed to something."""
-        return iter(self._clients)
+            held.clear()
 
     def _add(self, kind: Kind, client: S, name: bytes) -> None:
         if kind is Kind.PATTERN:

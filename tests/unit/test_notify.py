@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,16 @@ from norikv_resp import notify
 from norikv_resp.notify import Notifier, describe, messages, parse
 from norikv_resp.protocol import Push
 from norikv_resp.pubsub import Hub, Kind
+
+
+class Listener:
+    """A subscriber."""
+
+    def __init__(self) -> None:
+        self.channels: set[bytes] = set()
+        self.patterns: set[bytes] = set()
+        self.shard_channels: set[bytes] = set()
+
 
 LETTERS = "Ag$lshzxeKEtmdnocaSTIV"
 
@@ -59,15 +71,42 @@ def test_ambiguous_subkey_messages_are_left_out() -> None:
     assert channels == [b"__subkeyevent@0__:a|b"]
 
 
+class Keyspace:
+    """A keyspace, as far as the notifier sees it."""
+
+    def __init__(self) -> None:
+        self.index = 0
+        self.events: Any = None
+
+
+class Database:
+    """A database of it."""
+
+    number = 0
+
+
+def notifier_with(text: str) -> tuple[Notifier, Keyspace, Hub[Listener]]:
+    """A notifier with its surroundings."""
+    hub: Hub[Listener] = Hub()
+    keyspace = Keyspace()
+    notifier = Notifier(hub, cast(Any, keyspace))
+    notifier.configure(parse(text))
+    return notifier, keyspace, hub
+
+
 def test_events_wait_for_their_commit() -> None:
-    hub: Hub[str] = Hub()
-    notifier = Notifier(hub, parse("KA"))
-    notifier.notify(notify.STRING, b"set", b"unheard", 0, index=1)
-    hub.subscribe(Kind.PATTERN, "a", [b"__key*__:*"])
-    notifier.notify(notify.STRING, b"set", b"k", 0, index=2)
-    notifier.notify(notify.KEY_MISS, b"keymiss", b"k", 0, index=2)
-    notifier.notify(notify.GENERIC, b"del", b"k", 0, index=3)
-    notifier.notify(notify.GENERIC, b"del", b"lost", 0, index=4)
+    _, keyspace, hub = notifier_with("KA")
+    database = Database()
+    keyspace.index = 1
+    keyspace.events(database, "$", b"set", b"unheard")
+    hub.subscribe(Kind.PATTERN, Listener(), [b"__key*__:*"])
+    keyspace.index = 2
+    keyspace.events(database, "$", b"set", b"k")
+    keyspace.events(database, "m", b"keymiss", b"k")
+    keyspace.index = 3
+    keyspace.events(database, "g", b"del", b"k")
+    keyspace.index = 4
+    keyspace.events(database, "g", b"del", b"lost")
     assert hub.release(1) == []
     hub.discard(3)
     assert [push for push, _ in hub.release(9)] == [
@@ -78,11 +117,18 @@ def test_events_wait_for_their_commit() -> None:
 
 @pytest.mark.parametrize("text", ["", "A", "KE", "STIV"])
 def test_a_class_without_a_channel_arms_nothing_and_the_reverse(text: str) -> None:
-    notifier = Notifier(Hub[str](), parse(text))
-    assert not notifier.armed
+    notifier, keyspace, _ = notifier_with(text)
+    assert keyspace.events is None
     assert not notifier.wants_subkeys
 
 
 def test_subkeys_are_wanted_only_for_their_channels() -> None:
-    assert Notifier(Hub[str](), parse("hS")).wants_subkeys
-    assert not Notifier(Hub[str](), parse("hKE")).wants_subkeys
+    assert notifier_with("hS")[0].wants_subkeys
+    assert not notifier_with("hKE")[0].wants_subkeys
+
+
+def test_turning_notifications_off_disarms_the_keyspace() -> None:
+    notifier, keyspace, _ = notifier_with("KEA")
+    assert keyspace.events is not None
+    notifier.configure(0)
+    assert keyspace.events is None

@@ -130,7 +130,7 @@ def test_optin_and_optout_turn_on_the_caching_command() -> None:
     state = client.tracking
     assert state is not None
     assert not state.remembers
-    with pytest.raises(ReplyError, match="CACHING NO is only valid .* OPTOUT"):
+    with pytest.raises(ReplyError, match=r"CACHING NO is only valid .* OPTOUT"):
         state.set_caching(False)
     state.set_caching(True)
     assert state.remembers
@@ -140,7 +140,7 @@ def test_optin_and_optout_turn_on_the_caching_command() -> None:
     state = client.tracking
     assert state is not None
     assert state.remembers
-    with pytest.raises(ReplyError, match="CACHING YES is only valid .* OPTIN"):
+    with pytest.raises(ReplyError, match=r"CACHING YES is only valid .* OPTIN"):
         state.set_caching(True)
     state.set_caching(False)
     assert not state.remembers
@@ -216,8 +216,7 @@ def test_gone_clients_are_ignored() -> None:
         ({"optin": True, "optout": True}, "You can't specify both OPTIN mode and OPTOUT mode"),
         (
             {"bcast": True, "prefixes": [b"ab", b"a"]},
-            "Prefix 'ab' overlaps with another provided prefix 'a'. Prefixes for a single client"
-            " must not overlap.",
+            "Prefix 'ab' overlaps with another provided prefix 'a'. %s",
         ),
     ],
 )
@@ -226,7 +225,8 @@ def test_contradicting_options_are_refused(options: dict[str, object], message: 
     client = world.connect()
     with pytest.raises(ReplyError) as caught:
         client.track(**options)
-    assert caught.value.text == b"ERR " + message.encode()
+    once = "Prefixes for a single client must not overlap."
+    assert str(caught.value) == "ERR " + message.replace("%s", once)
     assert not world.tracking.active
 
 
