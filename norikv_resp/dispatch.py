@@ -25,12 +25,13 @@ from norikv_resp.errors import (
 )
 from norikv_resp.idempotency import fingerprint
 from norikv_resp.logs import log
-from norikv_resp.protocol import QUEUED
+from norikv_resp.protocol import Simple
 
 if TYPE_CHECKING:
     from norikv_resp.context import Context
     from norikv_resp.server import Server
 
+QUEUED = Simple(b"QUEUED")
 _SUBSCRIBED_ALLOWED = frozenset(
     "PING QUIT RESET SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUNSUBSCRIBE".split()
 )
