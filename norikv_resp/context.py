@@ -31,6 +31,7 @@ class Context:
 
     __slots__ = (
         "authenticated",
+        "channels",
         "blocked_since",
         "connection",
         "dirty",
@@ -45,11 +46,13 @@ class Context:
         "name",
         "no_evict",
         "no_touch",
+        "patterns",
         "queue",
         "queue_error",
         "reply_mode",
         "resp3",
         "server",
+        "shard_channels",
         "tracking",
         "user",
         "watched_alive",
@@ -74,6 +77,9 @@ class Context:
         self.no_evict = False
         self.no_touch = False
         self.monitoring = False
+        self.channels: set[bytes] = set()
+        self.patterns: set[bytes] = set()
+        self.shard_channels: set[bytes] = set()
         self.tracking: TrackingState | None = None
 
         # A transaction.
@@ -108,7 +114,7 @@ class Context:
     @property
     def subscribed(self) -> bool:
         """Whether the connection listens to any channel or pattern."""
-        return bool(self.server.hub.subscriptions(self))
+        return bool(self.channels or self.patterns or self.shard_channels)
 
     def select(self, number: int) -> None:
         """Use another database; DB_OUT_OF_RANGE if there is no such."""
