@@ -9,6 +9,7 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,13 @@ from norikv_resp.acl_user import (
     is_clean_name,
 )
 from norikv_resp.command import Command, Registry, Request
+from norikv_resp.config import Config, StartupError
 from norikv_resp.errors import ReplyError
 
 if TYPE_CHECKING:
     from norikv_resp.context import Context
 
-__all__ = ["DEFAULT_USER", "Acl", "LogEntry", "User", "genpass"]
+__all__ = ["DEFAULT_USER", "AccessControl", "Acl", "AclLog", "LogEntry", "User", "genpass"]
 
 DEFAULT_USER = b"default"
 
@@ -89,7 +91,7 @@ class LogEntry:
         )
 
 
-class _Log:
+class AclLog:
     """The latest denials, newest first; repetitions are counted, not listed."""
 
     # How many entries are looked at for a repetition.
@@ -104,11 +106,9 @@ class _Log:
         self, reason: str, context: str, what: bytes, user: bytes, client: bytes, now: int
     ) -> None:
         fresh = LogEntry(self._next_id, reason, context, what, user, now)
-        for at, entry in enumerate(self.entries):
-            if at == self._COMPARED:
-                break
+        for entry in islice(self.entries, self._COMPARED):
             if entry.is_like(fresh):
-                del self.entries[at]
+                self.entries.remove(entry)
                 entry.count += 1
                 entry.updated = now
                 fresh = entry
@@ -117,6 +117,10 @@ class _Log:
             self._next_id += 1
         fresh.client = client
         self.entries.appendleft(fresh)
+        self.trim()
+
+    def trim(self) -> None:
+        """Forget the oldest entries beyond max_len."""
         while len(self.entries) > self.max_len:
             self.entries.pop()
 
@@ -136,7 +140,7 @@ class Acl:
         self.all_channels = all_channels
         #: What ACL LOG shows of a client; the server knows.
         self.describe_client: Callable[[Context], bytes] = lambda ctx: b""
-        self.log = _Log(log_max_len)
+        self.log = AclLog(log_max_len)
         #: Denials since the start, by reason, for INFO.
         self.denials = dict.fromkeys(("auth", "command", "key", "channel"), 0)
         self.default = self._open_default()
@@ -390,3 +394,71 @@ class Acl:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+class AccessControl(Acl):
+    """The users of a configured server: they begin as the options say, and follow them."""
+
+    def __init__(self, registry: Registry, config: Config) -> None:
+        super().__init__(
+            registry,
+            all_channels=config.acl_pubsub_default == "allchannels",
+            log_max_len=config.acllog_max_len,
+        )
+        self._config = config
+        config.on_change(Config.acl_pubsub_default, self._follow_default)
+        config.on_change(Config.acllog_max_len, self._follow_log_length)
+        config.on_change(Config.requirepass, self.set_requirepass)
+        if config.requirepass:
+            self.set_requirepass(config.requirepass)
+        try:
+            self._load_configured()
+        except ReplyError as error:
+            raise StartupError(str(error).removeprefix("ERR ")) from None
+
+    @property
+    def file(self) -> Path | None:
+        """Where ACL LOAD and ACL SAVE keep the users; None without an aclfile."""
+        return Path(self._config.dir, self._config.aclfile) if self._config.aclfile else None
+
+    def _load_configured(self) -> None:
+        if self.file is not None:
+            if self._config.user:
+                raise StartupError(
+                    "users are declared both in the configuration and in an aclfile: use one of"
+                    " the two"
+                )
+            self.load(self.file)
+        names = set()
+        for line in self._config.user:
+            self.load_line([b"user", *line])
+            if line[0] in names:
+                shown = line[0].decode("utf-8", "surrogateescape")
+                raise StartupError(f"user {shown} is declared twice in the configuration")
+            names.add(line[0])
+
+    def _follow_default(self, value: str) -> None:
+        self.all_channels = value == "allchannels"
+
+    def _follow_log_length(self, value: int) -> None:
+        self.log.max_len = value
+        self.log.trim()
+
+    def changed(self) -> None:
+        """Users were changed: CONFIG REWRITE is to write them, unless an aclfile keeps them.
+
+        The default user is left out while it is what requirepass alone makes of it.
+        """
+        if self.file is not None:
+            return
+        plain = Acl(self._registry)
+        plain.set_requirepass(self._config.requirepass)
+        usual = plain.default.describe()
+        self._config.put(
+            Config.user,
+            tuple(
+                (user.name, *user.describe().split(b" "))
+                for user in self
+                if user is not self.default or user.describe() != usual
+            ),
+        )

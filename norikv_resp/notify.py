@@ -142,6 +142,8 @@ class Notifier:
     def __init__(self, hub: Hub[Any], keyspace: Keyspace) -> None:
         self._hub = hub
         self._keyspace = keyspace
+        # Indices up to this one have been given up: no commit of them will come any more.
+        self._given_up = keyspace.store.staged
         self.flags = 0
 
     def configure(self, flags: int) -> None:
@@ -149,6 +151,22 @@ class Notifier:
         self.flags = flags
         armed = flags & CHANNELS and flags & ~CHANNELS
         self._keyspace.events = self.event if armed else None
+
+    def standing_index(self) -> int:
+        """Return the index whose commit makes everything last that is staged now.
+
+        What was staged in this loop turn is sealed with the running index; otherwise the last
+        frame counts. An index alone may have no frame: a write that changed nothing has none.
+        """
+        keyspace = self._keyspace
+        store = keyspace.store
+        if store.open:
+            return keyspace.index
+        return store.staged if store.staged > self._given_up else store.durable
+
+    def give_up(self) -> None:
+        """A commit has failed and took everything staged with it."""
+        self._given_up = self._keyspace.store.staged
 
     @property
     def wants_subkeys(self) -> bool:
@@ -168,6 +186,6 @@ class Notifier:
         Does nothing while nobody listens. O(selected channels + subkeys).
         """
         if self.flags & _LETTERS[kind] and self._hub.listening:
-            index = self._keyspace.index
+            index = self.standing_index()
             for channel, message in messages(self.flags, database.number, event, key, subkeys):
                 self._hub.defer(index, channel, message)

@@ -14,7 +14,7 @@ them: :meth:`Hub.defer` keeps it, in order, until :meth:`Hub.release` says that 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
@@ -93,6 +93,8 @@ class Hub(Generic[S]):
         self._patterns: dict[bytes, _Pattern[S]] = {}
         self._clients: set[S] = set()
         self._waiting: deque[tuple[int, bytes, bytes, bool]] = deque()
+        #: Called when a message is kept; the server sees to it that ``release`` follows.
+        self.wake: Callable[[], None] = lambda: None
 
     # Subscriptions.
 
@@ -202,6 +204,7 @@ class Hub(Generic[S]):
         unsubscribed meanwhile gets nothing after its confirmation.
         """
         self._waiting.append((index, channel, message, shard))
+        self.wake()
 
     def release(self, committed: int) -> list[Delivery[S]]:
         """Return the deliveries of the kept messages whose index is at most *committed*."""

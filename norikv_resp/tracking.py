@@ -14,10 +14,14 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from norikv_resp.command import Command, Flag, Request
 from norikv_resp.errors import ReplyError
 from norikv_resp.protocol import Push
+
+if TYPE_CHECKING:
+    from norikv_resp.context import Context
 
 __all__ = ["Delivery", "Options", "TrackedClient", "Tracking", "TrackingState"]
 
@@ -273,6 +277,23 @@ class Tracking:
         self._prefix_lengths = sorted(set(map(len, self._prefixes)))
 
     # Reads and changes.
+
+    def executed(self, ctx: Context, command: Command, request: Request) -> None:
+        """Called after each command of a client that tracks: remember what it has read.
+
+        CLIENT CACHING holds for one command or one EXEC, other CLIENT commands not counted.
+        """
+        state = ctx.tracking
+        if state is None:
+            return
+        if command.flags & Flag.READONLY and not command.flags & Flag.PUBSUB and state.remembers:
+            try:
+                keys = command.keys(request)
+            except ReplyError:
+                keys = []
+            self.remember(ctx, [key for key, _ in keys])
+        if ctx.queue is None and not ctx.executing and not command.full_name.startswith("client|"):
+            state.caching = False
 
     def remember(self, client: TrackedClient, keys: Iterable[bytes]) -> None:
         """Note that a read command has shown *keys* to *client*, as far as its mode wants it."""

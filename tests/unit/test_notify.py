@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -10,7 +11,6 @@ from hypothesis import strategies as st
 
 from norikv_resp import notify
 from norikv_resp.notify import Notifier, describe, messages, parse
-from norikv_resp.protocol import Push
 from norikv_resp.pubsub import Hub, Kind
 
 
@@ -77,6 +77,7 @@ class Keyspace:
     def __init__(self) -> None:
         self.index = 0
         self.events: Any = None
+        self.store = SimpleNamespace(open={b"row": b""}, staged=0, durable=0)
 
 
 class Database:
@@ -109,9 +110,9 @@ def test_events_wait_for_their_commit() -> None:
     keyspace.events(database, "g", b"del", b"lost")
     assert hub.release(1) == []
     hub.discard(3)
-    assert [push for push, _ in hub.release(9)] == [
-        Push([b"pmessage", b"__key*__:*", b"__keyspace@0__:k", b"set"]),
-        Push([b"pmessage", b"__key*__:*", b"__keyspace@0__:k", b"del"]),
+    assert [push.items for push, _ in hub.release(9)] == [
+        [b"pmessage", b"__key*__:*", b"__keyspace@0__:k", b"set"],
+        [b"pmessage", b"__key*__:*", b"__keyspace@0__:k", b"del"],
     ]
 
 
@@ -125,6 +126,28 @@ def test_a_class_without_a_channel_arms_nothing_and_the_reverse(text: str) -> No
 def test_subkeys_are_wanted_only_for_their_channels() -> None:
     assert notifier_with("hS")[0].wants_subkeys
     assert not notifier_with("hKE")[0].wants_subkeys
+
+
+def test_an_event_without_a_change_waits_for_the_last_frame() -> None:
+    _, keyspace, hub = notifier_with("Km")
+    hub.subscribe(Kind.CHANNEL, Listener(), [b"__keyspace@0__:k"])
+    keyspace.index = 7
+    keyspace.store.staged = 5
+    keyspace.store.open = {}
+    keyspace.events(Database(), "m", b"keymiss", b"k")
+    assert len(hub.release(5)) == 1
+
+
+def test_no_message_waits_for_a_commit_that_will_never_come() -> None:
+    notifier, keyspace, _ = notifier_with("K")
+    assert notifier.standing_index() == 0
+    keyspace.index = keyspace.store.staged = 9
+    assert notifier.standing_index() == 9
+    keyspace.store.open = {}
+    keyspace.store.durable = 4
+    assert notifier.standing_index() == 9
+    notifier.give_up()
+    assert notifier.standing_index() == 4
 
 
 def test_turning_notifications_off_disarms_the_keyspace() -> None:

@@ -40,7 +40,7 @@ class World:
         return client
 
     def flushed(self, settled: int = 99) -> list[tuple[int, list[object]]]:
-        return [(client.id, list(push)) for client, push in self.tracking.flush(settled)]
+        return [(client.id, push.items) for client, push in self.tracking.flush(settled)]
 
 
 def gone(*keys: bytes) -> list[object]:
