@@ -16,12 +16,13 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
+from norikv_resp.errors import ReplyError
+from norikv_resp.glob import compile_glob, is_literal
 from norikv_resp.option_types import Option, OptionError, split_words, to_bytes, to_text
 from norikv_resp.options import BY_NAME, OBSOLETE, REFUSED, TABLE, Options
 
@@ -36,12 +37,17 @@ class StartupError(Exception):
     """The server cannot start; the message is one line for the person who started it."""
 
 
-class ConfigError(Exception):
-    """A CONFIG subcommand failed; `text` is the error reply."""
+class ConfigError(ReplyError):
+    """A CONFIG subcommand failed; the text is Redis's."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = to_bytes(text)
+
+class _Refusal(Exception):
+    """A follower of an option did not take its new value."""
+
+    def __init__(self, option: Option[Any], cause: OptionError | OSError) -> None:
+        text = cause.strerror if isinstance(cause, OSError) else None
+        super().__init__(text or str(cause))
+        self.option = option
 
 
 class Config(Options):
@@ -148,7 +154,7 @@ class Config(Options):
         self._callbacks.setdefault(row, []).append(callback)
 
     def put(self, option: Option[T], value: T) -> None:
-        """Give a live server's option a value that it found out itself; callbacks are called."""
+        """Give an option a value that the server found out itself; callbacks are called."""
         self._apply({option: value})
 
     def _apply(self, changes: dict[Option[Any], Any]) -> None:
@@ -168,10 +174,9 @@ class Config(Options):
                         self.__dict__[changed.attribute] = old
                     for changed, undo in reversed(called):
                         undo(before[changed])
-                    if isinstance(error, OSError):
-                        error = OptionError(error.strerror or str(error))
-                    error.option = row  # type: ignore[attr-defined]
-                    raise error
+                    if isinstance(error, (OptionError, OSError)):
+                        raise _Refusal(row, error) from error
+                    raise
                 called.append((row, callback))
 
     # -- the CONFIG command ------------------------------------------------
@@ -183,14 +188,14 @@ class Config(Options):
         """
         found: dict[bytes, bytes] = {}
         for pattern in patterns:
-            if not re.search(rb"[*?\[]", pattern):
+            if is_literal(pattern):
                 row = BY_NAME.get(pattern.lower())
                 if row is not None and not row.directive:
                     found[pattern] = row.show(self.__dict__[row.attribute])
                 continue
-            matches = _glob(pattern.lower())
+            matches = compile_glob(pattern, nocase=True)
             for name, row in BY_NAME.items():
-                if not row.directive and name not in found and matches.fullmatch(name):
+                if not row.directive and name not in found and matches(name):
                     found[name] = row.show(self.__dict__[row.attribute])
         return found
 
@@ -218,10 +223,9 @@ class Config(Options):
                 raise _set_failed(name, str(error)) from None
         try:
             self._apply(changes)
-        except OptionError as error:
-            refused = cast(Option[Any], error.option)  # type: ignore[attr-defined]
-            name = next(name for name, row, _ in rows if row is refused)
-            raise _set_failed(name, str(error)) from None
+        except _Refusal as refusal:
+            name = next(name for name, row, _ in rows if row is refusal.option)
+            raise _set_failed(name, str(refusal)) from None
 
     def rewrite(self) -> None:
         """Bring the configuration file up to date with the values; comments and order stay.
@@ -339,29 +343,6 @@ def _set_failed(name: bytes, reason: str) -> ConfigError:
     return ConfigError(
         f"ERR CONFIG SET failed (possibly related to argument '{to_text(name)}') - {reason}"
     )
-
-
-def _glob(pattern: bytes) -> re.Pattern[bytes]:
-    """A Redis pattern (* ? [a-z] [^a] and backslash) as a regular expression."""
-    parts: list[bytes] = []
-    for token in re.findall(rb"\\.|\[\^?(?:\\.|[^\]\\])*\]?|.", pattern, re.DOTALL):
-        if token == b"*":
-            parts.append(b".*")
-        elif token == b"?":
-            parts.append(b".")
-        elif token[:1] == b"[":
-            negated = token[1:2] == b"^"
-            members = token[1 + negated :].removesuffix(b"]")
-            members = re.sub(
-                rb"\\?(.)", lambda m: m[1] if m[1] == b"-" else re.escape(m[1]), members
-            )
-            if members:
-                parts.append(b"[" + b"^" * negated + members + b"]")
-            else:
-                parts.append(b"." if negated else b"(?!)")
-        else:
-            parts.append(re.escape(token[-1:]))
-    return re.compile(re.sub(rb"(?:\.\*)+", b".*", b"".join(parts)), re.DOTALL)
 
 
 def _option_name(line: bytes) -> bytes:

@@ -177,8 +177,8 @@ class Option(Generic[T]):
         return [quote(self.show(value))]
 
     def accepts(self) -> str:
-        """What values the option takes, for the documentation."""
-        raise NotImplementedError
+        """What values the option takes, for the documentation; empty where that is plain."""
+        return ""
 
 
 def _one(words: Sequence[bytes]) -> bytes:
@@ -236,9 +236,9 @@ class Integer(Option[int]):
         return b"%d" % value
 
     def accepts(self) -> str:
-        if self.maximum in (INT_MAX, LONG_MAX):
-            return f"{self.minimum} or more"
-        return f"{self.minimum} to {self.maximum}"
+        if self.maximum not in (INT_MAX, LONG_MAX):
+            return f"{self.minimum} to {self.maximum}"
+        return f"{self.minimum} or more" if self.minimum else ""
 
 
 _MEMORY = re.compile(rb"([0-9]+)(|b|k|kb|m|mb|g|gb)")
@@ -262,11 +262,16 @@ def memory_bytes(word: bytes) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-class Memory(Integer):
-    """A number of bytes; with `percent`, also a share, kept as a negative number.
+def with_unit(size: int) -> bytes:
+    """A number of bytes with the largest unit that divides it."""
+    for unit in (b"gb", b"mb", b"kb"):
+        if size and size % _UNITS[unit] == 0:
+            return b"%d%b" % (size // _UNITS[unit], unit)
+    return b"%d" % size
 
-    With `signed`, small negative numbers are levels of their own (list-max-listpack-size).
-    """
+
+class Memory(Integer):
+    """A number of bytes; with `percent`, also a share, kept as a negative number."""
 
     def __init__(
         self,
@@ -298,14 +303,11 @@ class Memory(Integer):
         return b"%d%%" % -value if value < 0 else b"%d" % value
 
     def lines(self, value: int) -> list[bytes]:
-        if value > 0:
-            for unit in (b"gb", b"mb", b"kb"):
-                if value % _UNITS[unit] == 0:
-                    return [b"%d%b" % (value // _UNITS[unit], unit)]
-        return [self.show(value)]
+        return [self.show(value) if value < 0 else with_unit(value)]
 
     def accepts(self) -> str:
-        return "bytes, or with a unit: `64mb`" + (", or a percentage" if self.percent else "")
+        least = to_text(self.lines(self.minimum)[0])
+        return f"{least} or more" if self.minimum > 0 and self.maximum == LONG_MAX else ""
 
 
 class Octal(Integer):
@@ -362,9 +364,6 @@ class Text(Option[str]):
     def show(self, value: str) -> bytes:
         return to_bytes(value)
 
-    def accepts(self) -> str:
-        return "text"
-
 
 class Secret(Option[bytes]):
     """A password, as the bytes that clients send."""
@@ -377,9 +376,6 @@ class Secret(Option[bytes]):
 
     def show(self, value: bytes) -> bytes:
         return value
-
-    def accepts(self) -> str:
-        return "text"
 
 
 class Events(Option[str]):
@@ -437,9 +433,6 @@ class Words(Option[tuple[str, ...]]):
 
     def lines(self, value: tuple[str, ...]) -> list[bytes]:
         return [b" ".join(quote(to_bytes(word)) for word in value) or b'""']
-
-    def accepts(self) -> str:
-        return "words"
 
 
 class Numbers(Words):
@@ -546,10 +539,13 @@ class OutputLimits(Option[dict[str, OutputLimit]]):
         return limits
 
     def show(self, value: dict[str, OutputLimit]) -> bytes:
-        return b" ".join(self.lines(value))
+        return b" ".join(b"%b %d %d %d" % (kind.encode(), *value[kind]) for kind in value)
 
     def lines(self, value: dict[str, OutputLimit]) -> list[bytes]:
-        return [b"%b %d %d %d" % (kind.encode(), *value[kind]) for kind in value]
+        return [
+            b"%b %b %b %d" % (kind.encode(), with_unit(limit.hard), with_unit(limit.soft), limit[2])
+            for kind, limit in value.items()
+        ]
 
     def accepts(self) -> str:
         return "`<class> <hard> <soft> <seconds>`, one or more times"

@@ -10,6 +10,7 @@ here; they are read, shown and set, so that existing configurations and clients 
 
 from __future__ import annotations
 
+import sys
 from typing import Any, ClassVar
 
 from norikv_resp.option_types import (
@@ -130,7 +131,7 @@ class Clients(Section):
     tracking_table_max_keys = Integer(
         1000000, 0, LONG_MAX, "Keys that client-side caching remembers. 0 means no bound."
     )
-    hz = Integer(10, -INT_MAX - 1, INT_MAX, "How often a second periodic work runs, 1 to 500.")
+    hz = Integer(10, 1, 500, "How often a second periodic work runs.")
 
 
 class Durability(Section):
@@ -690,3 +691,9 @@ OBSOLETE: dict[bytes, str] = {
 REFUSED: dict[bytes, str] = {
     b"rename-command": "rename-command is not supported; take commands away with ACL rules",
 }
+
+
+if __name__ == "__main__":
+    from norikv_resp import option_docs
+
+    sys.exit(option_docs.main(sys.argv[1:]))

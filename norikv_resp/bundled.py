@@ -1,0 +1,21 @@
+"""Where the files that come with the package are: `modules` and `conf`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def bundled(name: str) -> Path:
+    """The folder `name`: beside the package in a checkout, inside it in a wheel.
+
+    Raises FileNotFoundError when neither is there.
+    """
+    checkout = _PACKAGE.parent
+    if (checkout / "pyproject.toml").is_file() and (checkout / name).is_dir():
+        return checkout / name
+    inside = _PACKAGE / "_bundled" / name
+    if inside.is_dir():
+        return inside
+    raise FileNotFoundError(f"this installation has no {name}/ folder: {inside}")
