@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -19,3 +20,14 @@ def bundled(name: str) -> Path:
     if inside.is_dir():
         return inside
     raise FileNotFoundError(f"this installation has no {name}/ folder: {inside}")
+
+
+def module_names(chosen: Iterable[str]) -> list[str]:
+    """The bundled modules that the option `bundled-modules` means: `all` is every one."""
+    names: list[str] = []
+    for word in chosen:
+        if word == "all":
+            names += sorted(path.parent.name for path in bundled("modules").glob("*/__init__.py"))
+        else:
+            names.append(word)
+    return list(dict.fromkeys(names))

@@ -72,7 +72,7 @@ class Process:
     def failed(self, message: str) -> None:
         """The server could not start: one line for whoever started it, and for the log file."""
         line = f"norikv-resp: {message}"
-        if self._config.logfile:
+        if self._config.logfile and log.hasHandlers():
             log.error("%s", message)
         if self._parent is None:
             print(line, file=sys.stderr)
