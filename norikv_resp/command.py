@@ -678,9 +678,9 @@ class Command:
         own = _CATEGORY_OF_GROUP[self.group]
         if own and not self.acl:
             found.add(own)
-        if self.flags & Flag.WRITE and self.key_specs:
+        if self.flags & Flag.WRITE and self.group != "scripting":
             found.add("write")
-        if self.flags & Flag.READONLY and self.group not in ("scripting", "connection", "server"):
+        if self.flags & Flag.READONLY and self.group != "scripting":
             found.add("read")
         if self.flags & Flag.ADMIN:
             found |= {"admin", "dangerous"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from norikv_resp.errors import DB_OUT_OF_RANGE
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from norikv_resp.connection import Connection
     from norikv_resp.keyspace import Database
     from norikv_resp.server import Server
+    from norikv_resp.tracking import TrackingState
 
 FastHandler = Callable[["Context", "Request"], "bytes | None"]
 
@@ -30,6 +31,7 @@ class Context:
 
     __slots__ = (
         "authenticated",
+        "channels",
         "blocked_since",
         "connection",
         "dirty",
@@ -45,7 +47,6 @@ class Context:
         "no_evict",
         "no_touch",
         "patterns",
-        "channels",
         "queue",
         "queue_error",
         "reply_mode",
@@ -54,6 +55,7 @@ class Context:
         "shard_channels",
         "tracking",
         "user",
+        "watched_alive",
         "watching",
     )
 
@@ -78,13 +80,15 @@ class Context:
         self.channels: set[bytes] = set()
         self.patterns: set[bytes] = set()
         self.shard_channels: set[bytes] = set()
-        self.tracking: Any = None
+        self.tracking: TrackingState | None = None
 
         # A transaction.
         #: The queued commands; None outside MULTI.
         self.queue: list[tuple[Command, Request]] | None = None
         self.queue_error = False
+        #: Watched keys as (database number, key), and those of them that existed.
         self.watching: set[tuple[int, bytes]] = set()
+        self.watched_alive: set[tuple[int, bytes]] = set()
         self.dirty = False
         #: Whether EXEC (or IDEM) runs a command on behalf of this connection.
         self.executing = False
@@ -108,9 +112,9 @@ class Context:
         return self.server.keyspace.now
 
     @property
-    def subscriptions(self) -> int:
-        """How many channels and patterns the connection listens to."""
-        return len(self.channels) + len(self.patterns) + len(self.shard_channels)
+    def subscribed(self) -> bool:
+        """Whether the connection listens to any channel or pattern."""
+        return bool(self.channels or self.patterns or self.shard_channels)
 
     def select(self, number: int) -> None:
         """Use another database; DB_OUT_OF_RANGE if there is no such."""
@@ -127,7 +131,7 @@ class Context:
             and self.queue is None
             and not self.executing
             and self.reply_mode == REPLY_ON
-            and (self.resp3 or not self.subscriptions)
+            and (self.resp3 or not self.subscribed)
             and self.tracking is None
             and self.server.plain
         )
@@ -149,4 +153,5 @@ class Context:
         if self.watching:
             self.server.keyspace.unwatch(self.watching, self)
             self.watching.clear()
+            self.watched_alive.clear()
         self.dirty = False
