@@ -13,13 +13,14 @@ from norikv_resp.store.errors import (
     StoreError,
 )
 from norikv_resp.store.leveldb import LevelDBOptions
-from norikv_resp.store.opening import open_store
+from norikv_resp.store.opening import Offline, inspect_store, open_store, repair_store
 from norikv_resp.store.options import StoreOptions
 
 __all__ = [
     "DirectoryInUse",
     "LevelDBOptions",
     "NewerFormat",
+    "Offline",
     "Policy",
     "ReadFailed",
     "Store",
@@ -27,5 +28,7 @@ __all__ = [
     "StoreError",
     "StoreListener",
     "StoreOptions",
+    "inspect_store",
     "open_store",
+    "repair_store",
 ]

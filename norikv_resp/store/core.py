@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Literal, Protocol
 
-from norikv_resp.commitlog import CommitError, CommitLog, Frame
+from norikv_resp.commitlog import CommitError, CommitLog, Frame, LogError
 from norikv_resp.store.errors import ReadFailed, StoreError
 from norikv_resp.store.layers import RECORD_COST, FamilyIndex, Layer, SortedKeys, cost
 from norikv_resp.store.leveldb import LevelDBError
@@ -575,10 +575,10 @@ class Store:
         """
         if self._closed:
             return
-        failure: CommitError | None = None
+        failure: CommitError | LogError | None = None
         try:
             self._log.close()
-        except CommitError as error:
+        except (CommitError, LogError) as error:
             failure = error
         self._closed = True
         if failure is None:
@@ -589,7 +589,7 @@ class Store:
         self._settler.close()
         self._directory.release()
         if failure is not None:
-            raise StoreError(f"the last commits are not durable: {failure.cause}")
+            raise StoreError(f"the last commits may not be durable: {failure}")
 
     def _settle_all(self) -> None:
         settler = self._settler
@@ -597,17 +597,8 @@ class Store:
         if self._committed.rows and not settler.failed:
             self._begin_round()
             settler.finish_round()
-        settler.finish_checkpoint()
-
-    def rows(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield every live row of the layers and LevelDB in order, checksums verified.
-
-        For offline tools: nothing may be written meanwhile. Raises ReadFailed.
-        """
-        start = b""
-        while piece := self.range(start, b"\xff" * 9, limit=10_000):
-            yield from piece
-            start = piece[-1][0] + b"\0"
+        if not self._committed.rows:
+            settler.finish_checkpoint(self._committed.last, self.clock, self.term)
 
     def stats(self) -> dict[str, int | float | str]:
         """Return the figures for INFO; sizes in bytes, times in seconds."""
@@ -646,8 +637,7 @@ class Store:
             "leveldb_reopened": settler.stats.reopened,
             "leveldb_failure": settler.failed or "",
         }
-        for name, value in self._log.stats().items():
-            figures[f"log_{name}"] = value
+        figures.update(self._log.stats())
         return figures
 
     def leveldb_stats(self) -> str:

@@ -41,6 +41,8 @@ from norikv_resp.store.mark import (
     Mark,
     decode_format,
     decode_mark,
+    encode_format,
+    encode_mark,
 )
 
 
@@ -188,63 +190,103 @@ class Replayed:
     frames: int
 
 
-def replay(directory: DataDirectory, log: LocalLog, mark: Mark) -> Replayed:
+def replay(directory: DataDirectory, log: LocalLog, mark: Mark, *, salvage: bool) -> Replayed:
     """Read the frames behind the mark into one layer; about a million records a second.
 
-    Raises StoreDamage when the history has a hole or ends too early.
+    Raises StoreDamage when the history has a hole or ends before an index that LevelDB holds,
+    unless `salvage` gives up what is missing.
     """
     path = str(directory.path)
     layer = Layer({}, 0, mark.settled)
     clock = mark.clock
     frames = 0
     try:
-        for frame in log.recover(mark.settled, mark.contained):
+        for frame in log.recover(mark.settled, mark.contained, salvage=salvage):
             layer.absorb(frame.rows, cost(frame.rows))
             layer.last = frame.last
             clock = max(clock, frame.clock)
             frames += 1
     except LogDamage as damage:
+        hint = ""
+        if layer.last < mark.contained:
+            hint = " (this may be a copy that was taken from a running server)"
         raise StoreDamage(
-            f"the commit log is damaged: {damage.path} at byte {damage.offset}: {damage.reason}",
-            f"A repair keeps everything through index {damage.saved_through} and the records of"
-            " later indices that LevelDB holds",
+            f"the commit log is damaged: {damage.path} at byte {damage.offset}:"
+            f" {damage.reason}{hint}",
+            f"A repair keeps everything through index {layer.last} and what LevelDB holds of"
+            f" later ones (up to {mark.contained})",
             path,
         ) from None
     if layer.last < mark.contained:
-        raise StoreDamage(
-            f"the commit log ends at index {layer.last}, but LevelDB holds records of index"
-            f" {mark.contained}: this may be a copy that was taken from a running server",
-            f"A repair keeps everything through index {layer.last} and the records of later"
-            " indices that LevelDB holds",
-            path,
-        )
+        if not salvage:
+            raise StoreDamage(
+                f"the commit log ends at index {layer.last}, but LevelDB holds records of index"
+                f" {mark.contained} (this may be a copy that was taken from a running server)",
+                f"A repair keeps everything through index {layer.last} and what LevelDB holds"
+                " of later ones",
+                path,
+            )
+        layer.last = mark.contained
     return Replayed(layer, max(clock, log.clock), frames)
 
 
-def all_rows(db: LevelDB) -> Iterator[tuple[bytes, bytes]]:
-    """Yield every row of LevelDB, checksums verified; for offline tools.
+def merged_rows(db: LevelDB, layer: Layer) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the live rows of LevelDB under `layer` in order, checksums verified; for tools.
 
-    Raises LevelDBError at the first block that does not verify.
+    Raises LevelDBError at the first block that does not verify. Sorts the layer.
     """
+    keys = iter(sorted(layer.rows))
+    key = next(keys, None)
     cursor = db.iterator(start=b"", stop=b"\xff" * 32, reverse=False, verify_checksums=True)
     try:
-        yield from cursor
+        for row, stored in cursor:
+            while key is not None and key < row:
+                if layer.rows[key]:
+                    yield key, layer.rows[key]
+                key = next(keys, None)
+            value = stored
+            if key == row:
+                value = layer.rows[row]
+                key = next(keys, None)
+            if value:
+                yield row, value
     finally:
         cursor.close()
+    while key is not None:
+        if layer.rows[key]:
+            yield key, layer.rows[key]
+        key = next(keys, None)
 
 
 def repair_tables(directory: DataDirectory, opener: Opener, options: LevelDBOptions) -> list[str]:
-    """Make LevelDB openable again and its mark agree with itself; return what was done.
+    """Make LevelDB openable again and its mark readable; return what was done.
 
     The log files are put aside first, so that a repair never revives what they hold.
     """
     done: list[str] = []
-    move_logs_aside(directory.db, directory.aside)
     try:
-        db = opener(directory.db, options)
-    except LevelDBError as error:
-        done.append(f"LevelDB did not open ({error}): its tables were read and listed again")
-        rebuild_tables(directory.db)
-        db = opener(directory.db, options)
-    db.close()
+        opened = open_tables(directory, opener, options)
+    except StoreDamage as damage:
+        done.append(damage.what)
+    else:
+        opened.db.close()
+        return done
+    rebuild_tables(directory.db)
+    move_logs_aside(directory.db, directory.aside)
+    done.append("LevelDB's list of tables was made again from the tables that can be read")
+    db = opener(directory.db, options)
+    try:
+        try:
+            mark = db.get(MARK_ROW, verify_checksums=True)
+            decode_mark(mark or b"")
+        except (LevelDBError, ValueError):
+            done.append("the mark was lost: every frame of the commit log is replayed")
+            mark = encode_mark(NO_MARK)
+        batch = db.write_batch()
+        batch.put(FORMAT_ROW, encode_format(FORMAT))
+        batch.put(MARK_ROW, mark or encode_mark(NO_MARK))
+        batch.write()
+        db.compact_range(start=b"\0", stop=b"\0")
+    finally:
+        db.close()
     return done

@@ -23,6 +23,7 @@ from norikv_resp.store.errors import ReadFailed
 from norikv_resp.store.layers import RECORD_COST, Layer, cost
 from norikv_resp.store.leveldb import (
     LevelDB,
+    LevelDBError,
     LevelDBOptions,
     LogFile,
     Opener,
@@ -376,7 +377,7 @@ class Settler:
     # -- the end --------------------------------------------------------------------------
 
     def write_format(self) -> None:
-        """Put the format version into a new database, durable as a table when possible."""
+        """Put the format version into a new database, as a table; raises LevelDBError."""
         assert self.db is not None
         batch = self.db.write_batch()
         batch.put(FORMAT_ROW, encode_format(FORMAT))
@@ -393,9 +394,22 @@ class Settler:
             self.step({})
             self._drain()
 
-    def finish_checkpoint(self) -> None:
-        """Turn the memtable into a table, waiting for it; LevelDB may drop a request."""
-        for _ in range(5):
+    def finish_checkpoint(self, last: int, clock: int, term: int) -> None:
+        """Turn the memtable into a table, waiting for it; every frame through `last` is settled."""
+        if self.round is not None or self.failed or self.db is None:
+            return
+        if last > self._mark.settled:
+            mark = Mark(last, last, clock, term)
+            batch = self.db.write_batch()
+            batch.put(MARK_ROW, encode_mark(mark))
+            try:
+                batch.write()
+            except LevelDBError as error:
+                self._fail(error)
+                return
+            self._mark = mark
+            self.settled = last
+        for _ in range(5):  # LevelDB may drop a request.
             if self.failed or self.checkpointed >= self.settled:
                 return
             self._request()
