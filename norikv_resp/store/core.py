@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Literal, Protocol
 
 from norikv_resp.commitlog import CommitError, CommitLog, Frame, LogError
@@ -35,6 +35,12 @@ FULL = 1.0
 
 IDLE_INDEX = 600
 """Ticks after which the index of a family that nobody ranges over is dropped."""
+
+UNITE = 3
+"""Frames in flight above which reads see them through one dict."""
+
+SLACK = 5000
+"""Committed rows that may linger in that dict."""
 
 MAX_PENDING = 50_000
 """Rows that may wait to be folded into an index between two ranges."""
@@ -109,6 +115,8 @@ class Store:
         self._sealed = replayed.last  # The last index that a frame has taken, dropped or not.
         # Layers.
         self._in_flight: deque[InFlight] = deque()
+        self._in_flight_rows = 0
+        self._union: dict[bytes, bytes] | None = None  # Newest of the rows in flight, if many.
         self._written = Layer({}, 0, replayed.last)
         self._syncing: Layer | None = None
         self._merging = False  # `syncing` is synced and moves into `committed`.
@@ -180,11 +188,16 @@ class Store:
         db = self._settler.db or self._settler.handle()
         keys = self._keys_between(start, stop, reverse)
         try:
-            cursor = db.iterator(start=start, stop=stop, reverse=reverse, verify_checksums=True)
+            # plyvel loses a row that equals `start` when it iterates in reverse.
+            low = b"" if reverse else start
+            cursor = db.iterator(start=low, stop=stop, reverse=reverse, verify_checksums=True)
             try:
+                rows = iter(cursor)
+                if reverse:
+                    rows = takewhile(lambda item: item[0] >= start, rows)
                 if keys is None:
-                    return list(islice(cursor, limit))
-                return self._merged(keys, iter(cursor), reverse, limit)
+                    return list(islice(rows, limit))
+                return self._merged(keys, rows, reverse, limit)
             finally:
                 cursor.close()
         except LevelDBError as error:
@@ -284,6 +297,11 @@ class Store:
         frame = Frame(self._sealed + 1, last, self.term, self.clock, rows)
         self._sealed = last
         self._in_flight.append(InFlight(frame, cost(rows), self._always))
+        self._in_flight_rows += len(rows)
+        if self._union is not None:
+            self._union.update(rows)
+        elif len(self._in_flight) > UNITE:
+            self._unite()
         self.open = {}
         for index in self._indexes.values():
             index.seal(rows)
@@ -310,6 +328,11 @@ class Store:
                 self._written.last = item.frame.last
         self.durable = max(self.durable, last)
         if records:
+            self._in_flight_rows -= records
+            if not in_flight:
+                self._union = None
+            elif self._union and len(self._union) > 2 * self._in_flight_rows + SLACK:
+                self._unite()
             self._frame_rows += records
             self._frame_bytes += payload
             self._log_records += records
@@ -339,6 +362,8 @@ class Store:
         for item in self._in_flight:
             dropped.update(item.frame.rows)
         self._in_flight.clear()
+        self._in_flight_rows = 0
+        self._union = None
         self.open = {}
         self._sealed = self.staged
         self._indexes.clear()
@@ -347,10 +372,22 @@ class Store:
         self._measure()
         self.listener.on_rollback(dropped, error)
 
+    def _unite(self) -> None:
+        """Lay the frames in flight into one dict, so that a read asks one and not dozens.
+
+        Rows of frames that commit stay in it for a while; they are still the newest.
+        """
+        union: dict[bytes, bytes] = {}
+        for item in self._in_flight:
+            union.update(item.frame.rows)
+        self._union = union
+
     def _arrange(self) -> None:
         """List the layers that hold something, newest first."""
         layers = [self.open]
-        if self._in_flight:
+        if self._union is not None:
+            layers.append(self._union)
+        elif self._in_flight:
             layers += [item.frame.rows for item in reversed(self._in_flight)]
         if self._written.rows:
             layers.append(self._written.rows)
