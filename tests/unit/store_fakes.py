@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -158,6 +159,55 @@ class ManualWorker:
 
     def close(self) -> None:
         self.drain()
+
+
+class Trouble:
+    """Opens LevelDBs whose writes fail or stall, or which do not open, when told."""
+
+    def __init__(self) -> None:
+        self.fail_writes: Exception | None = None
+        self.fail_opens: Exception | None = None
+        self.stall = 0.0
+        self.opened = 0
+
+    def open(self, path: Path, options: LevelDBOptions) -> Any:
+        if self.fail_opens is not None:
+            raise self.fail_opens
+        self.opened += 1
+        return TroubledDB(open_leveldb(path, options), self)
+
+
+class TroubledDB:
+    """Like LevelDB, once it has failed it stays so until it is opened again."""
+
+    def __init__(self, db: Any, trouble: Trouble) -> None:
+        self._db = db
+        self._trouble = trouble
+        self._broken: Exception | None = None
+
+    def write_batch(self) -> Any:
+        return TroubledBatch(self._db.write_batch(), self)
+
+    def check(self) -> None:
+        time.sleep(self._trouble.stall)
+        self._broken = self._broken or self._trouble.fail_writes
+        if self._broken is not None:
+            raise self._broken
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+
+class TroubledBatch:
+    def __init__(self, batch: Any, db: TroubledDB) -> None:
+        self.put = batch.put
+        self.delete = batch.delete
+        self._batch = batch
+        self._db = db
+
+    def write(self) -> None:
+        self._db.check()
+        self._batch.write()
 
 
 class Heard:

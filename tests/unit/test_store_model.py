@@ -14,8 +14,9 @@ from pathlib import Path
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from store_fakes import SMALL, Bench, Disk
+from store_fakes import SMALL, Bench, Disk, Trouble
 
+from norikv_resp.store import ReadFailed, core
 from norikv_resp.store.core import Store
 
 ROWS = [b"m\0\0\0\1%c" % c for c in b"abcdefgh"] + [b"e" + bytes(8) + b"%c" % c for c in b"xyz"]
@@ -29,6 +30,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.constants = core.MERGE_ROWS, core.UNITE, core.SLACK
+        core.MERGE_ROWS, core.UNITE, core.SLACK = 3, 1, 3
         self.path = Path(tempfile.mkdtemp(prefix="store-model-"))
         self.disk = Disk()
         self.policy = "always"
@@ -42,7 +45,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.bench = Bench(self.path, self.disk, options=SMALL, late=True, policy=self.policy)
+        self.trouble = Trouble()
+        self.bench = Bench(
+            self.path,
+            self.disk,
+            options=SMALL,
+            late=True,
+            policy=self.policy,
+            opener=self.trouble.open,
+        )
 
     @property
     def store(self) -> Store:
@@ -75,7 +86,6 @@ class StoreMachine(RuleBasedStateMachine):
     def fail(self) -> None:
         assert self.bench
         lost = [index for index in self.history if index > self.store.durable]
-        before = {key for key in ROWS if self.store.get(key) is not None}
         self.bench.log.fail()
         for index in lost:
             del self.history[index]
@@ -84,7 +94,6 @@ class StoreMachine(RuleBasedStateMachine):
         dropped, _ = self.bench.heard.rollbacks[-1]
         changed = {key for key in ROWS if old.get(key) != self.state.get(key)}
         assert changed <= dropped
-        assert before == set(old)
 
     @rule(seconds=st.sampled_from([0.1, 1.1, 40.0]))
     def tick(self, seconds: float) -> None:
@@ -106,6 +115,15 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.bench
         self.store._settler.request_checkpoint(self.bench.now)
 
+    @rule()
+    def leveldb_fails(self) -> None:
+        self.trouble.fail_writes = OSError(28, "No space left on device")
+
+    @rule(opens=st.booleans())
+    def leveldb_could_work(self, opens: bool) -> None:
+        self.trouble.fail_writes = None
+        self.trouble.fail_opens = None if opens else OSError(24, "Too many open files")
+
     @rule(policy=st.sampled_from(["always", "everysec", "no"]))
     def change_policy(self, policy: str) -> None:
         self.policy = policy
@@ -116,16 +134,22 @@ class StoreMachine(RuleBasedStateMachine):
         expected = sorted(item for item in self.state.items() if start <= item[0] < stop)
         if reverse:
             expected.reverse()
-        assert self.store.range(start, stop, reverse=reverse, limit=limit) == expected[:limit]
+        try:
+            found = self.store.range(start, stop, reverse=reverse, limit=limit)
+        except ReadFailed:
+            assert self.trouble.fail_opens
+        else:
+            assert found == expected[:limit]
 
     @rule()
     def restart(self) -> None:
         """A clean stop, after the last turn was sealed."""
         self.seal()
+        healthy = not (self.store.stats()["leveldb_failure"] or self.trouble.fail_writes)
         self.store.close()
         self.bench = None
         self.open()
-        assert self.store.stats()["unsettled_records"] == 0
+        assert not healthy or self.store.stats()["unsettled_records"] == 0
         assert self.store.durable == self.disk.synced
 
     @rule(keep=st.integers(0, 5), hole=st.booleans())
@@ -160,13 +184,17 @@ class StoreMachine(RuleBasedStateMachine):
     def agrees(self) -> None:
         if self.bench is None:
             return
-        for key in ROWS:
-            assert self.store.get(key) == self.state.get(key)
+        try:
+            for key in ROWS:
+                assert self.store.get(key) == self.state.get(key)
+        except ReadFailed:
+            assert self.trouble.fail_opens
 
     def teardown(self) -> None:
         if self.bench is not None:
             self.bench.kill()
         shutil.rmtree(self.path, ignore_errors=True)
+        core.MERGE_ROWS, core.UNITE, core.SLACK = self.constants
 
 
 TestStore = StoreMachine.TestCase
