@@ -488,9 +488,9 @@ class SegmentLog:
             self._unsynced.append(entry)
             self._retained += len(data) + _OVERHEAD
             self._committed = last
+            listener.on_commit(last)
             if self._retained > RETAINED:
                 self._start_round()
-            listener.on_commit(last)
             return
         started = perf_counter()
         try:
@@ -635,7 +635,7 @@ class SegmentLog:
     def _settle(self) -> None:
         """Acknowledge what may be acknowledged, and sync what waits for a sync."""
         self._acknowledge()
-        if self._round is not None:
+        if self._round is not None or self._must_rewrite():
             return
         waiting = self._waiting
         if self._sync_target > self._synced and self._unsynced or self._retained > RETAINED:
@@ -755,7 +755,7 @@ class SegmentLog:
         """Make everything appended so far durable; `on_synced` follows, perhaps at once."""
         if self._listener is None or self._closed:
             raise RuntimeError("sync of a log that is not open")
-        if self._failure is not None and self._last == self._synced and self._unsynced:
+        if self._must_rewrite():
             self._sync_target = self._unsynced[-1].last  # they have to be rewritten
             if not self._reopening and self._now() >= self._retry:
                 self._reopen()
@@ -842,6 +842,10 @@ class SegmentLog:
         if self._unsynced and self._failure is not None and not self._reopening:
             self._reopen()
 
+    def _must_rewrite(self) -> bool:
+        """Tell whether acknowledged frames are in memory only, their files given up."""
+        return self._failure is not None and self._last == self._synced and bool(self._unsynced)
+
     def _reopen(self) -> None:
         """Try to go on in a fresh segment, with the unsynced frames rewritten to it."""
         self._reopening = True
@@ -855,7 +859,7 @@ class SegmentLog:
     def _reopen_in(self, segment: _Segment) -> None:
         """Write `segment`'s header, behind the frames that it must not be without."""
         epoch = self._epoch
-        rewritten = [*self._unsynced] if self._last == self._synced else []
+        rewritten = [*self._unsynced] if self._must_rewrite() else []
         header = encode_header(self._header_for(segment))
         frames = [(self._fields(entry, segment), entry.pieces()) for entry in rewritten]
 
@@ -1096,16 +1100,15 @@ class SegmentLog:
             return
         assert self._worker is not None and self._tender is not None
         self._closing = True
-        if self._failure is not None and self._unsynced and not self._reopening:
-            self._reopen()
-        elif self._unsynced or self._queue:
-            self._sync_target = self._highest
-            if self._round is None and self._unsynced:
+        for _ in range(3):  # a sync may fail on the way, and want a fresh segment
+            if self._must_rewrite() and not self._reopening:
+                self._reopen()
+            elif self._unsynced:
                 self._start_round()
-        while self._needed or self._queue or self._writing or self._round or self._reopening:
-            self._tender.drain()
-            self._worker.drain()
-            if self._failure is not None and not self._reopening:
+            while self._needed or self._writing or self._round or self._reopening:
+                self._tender.drain()
+                self._worker.drain()
+            if not self._unsynced:
                 break
         error: Exception | None = None
         if self._current is not None and not self._unsynced:

@@ -74,28 +74,24 @@ class Model:
         """Check a recovery against what was promised, and take it as the new history."""
         settled = sum(frame.last <= self.settled for frame in self.history)
         least = max(self.durable, settled)
-        futures = [*self.alternatives, (len(self.history), [f for f, _ in self.flying])]
+        flying = [frame for frame, _ in self.flying]
+        futures = [*self.alternatives, (len(self.history), flying)]
+        possible = [self.history[:length] for length in range(least, len(self.history) + 1)]
         for kept, then in futures:
-            whole = self.history[:kept] + then
-            for length in range(max(kept if then else 0, least), len(whole) + 1):
-                if recovered == whole[settled:length]:
-                    self.history = whole[:length]
-                    break
-            else:
-                continue
-            break
+            if kept >= least:
+                whole = self.history[:kept] + then
+                possible += [whole[:length] for length in range(kept, len(whole) + 1)]
+        for history in possible:
+            if recovered == history[settled:]:
+                self.history = history
+                break
         else:
-            for length in range(least, len(self.history) + 1):
-                if recovered == self.history[settled:length]:
-                    self.history = self.history[:length]
-                    break
-            else:
-                raise AssertionError(
-                    f"recovered {[f.last for f in recovered]}, promised"
-                    f" {[f.last for f in self.history[:least]]} of"
-                    f" {[f.last for f in self.history]}, settled {self.settled},"
-                    f" alternatives {[(k, [f.last for f in t]) for k, t in futures]}"
-                )
+            raise AssertionError(
+                f"recovered {[f.last for f in recovered]}, promised"
+                f" {[f.last for f in self.history[:least]]} of"
+                f" {[f.last for f in self.history]}, settled {self.settled},"
+                f" alternatives {[(k, [f.last for f in t]) for k, t in futures]}"
+            )
         self.flying.clear()
         self.alternatives.clear()
         self.durable = len(self.history)
