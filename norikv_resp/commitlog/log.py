@@ -114,6 +114,7 @@ class _Segment:
 
     __slots__ = (
         "capacity",
+        "dead",
         "fd",
         "flags",
         "header",
@@ -140,6 +141,7 @@ class _Segment:
         self.flags = 0  # of the next frame: whether the header is known to be synced
         self.last = 0  # index of its last frame, or of the last one before it
         self.unsynced = False
+        self.dead = False  # all that it held was given up
 
 
 class _Round:
@@ -317,8 +319,9 @@ class SegmentLog:
         self._term = term
         stale, spares = self._take_stock(reader)
         if spares:
+            for spare in spares:
+                spare.fd = self._files.open(spare.path, os.O_RDWR)
             spare = spares.popleft()
-            spare.fd = self._files.open(spare.path, os.O_RDWR)
         else:
             spare = self._make_spare()
         header = encode_header(self._header_for(spare))
@@ -352,6 +355,7 @@ class SegmentLog:
             segment = _Segment(number, path, -1, full, size)
             if number in reader.segments and number <= reader.number:
                 segment.last = reader.ends.get(number, 0)
+                segment.flags = HEADER_SYNCED
                 self._segments.append(segment)
             elif self._salvaged and number <= top:
                 self._files.rename(path, path + ".damaged")
@@ -484,9 +488,9 @@ class SegmentLog:
             self._unsynced.append(entry)
             self._retained += len(data) + _OVERHEAD
             self._committed = last
+            listener.on_commit(last)
             if self._retained > RETAINED:
                 self._start_round()
-            listener.on_commit(last)
             return
         started = perf_counter()
         try:
@@ -598,11 +602,12 @@ class SegmentLog:
     def _submit_large(self, segment: _Segment, entry: _Entry, fields: Fields) -> None:
         epoch = self._epoch
         header, segment.header = segment.header, b""
+        fd, offset = segment.fd, segment.offset  # closed behind this call, if a failure comes first
 
         def write() -> int:
             if header:
-                write_fully(self._files, segment.fd, header, 0)
-            return write_large(self._files, segment.fd, segment.offset, fields, entry.pieces())
+                write_fully(self._files, fd, header, 0)
+            return write_large(self._files, fd, offset, fields, entry.pieces())
 
         def done(checksum: Any, error: Exception | None, _seconds: float) -> None:
             if epoch != self._epoch:
@@ -630,7 +635,7 @@ class SegmentLog:
     def _settle(self) -> None:
         """Acknowledge what may be acknowledged, and sync what waits for a sync."""
         self._acknowledge()
-        if self._round is not None:
+        if self._round is not None or self._must_rewrite():
             return
         waiting = self._waiting
         if self._sync_target > self._synced and self._unsynced or self._retained > RETAINED:
@@ -750,7 +755,7 @@ class SegmentLog:
         """Make everything appended so far durable; `on_synced` follows, perhaps at once."""
         if self._listener is None or self._closed:
             raise RuntimeError("sync of a log that is not open")
-        if self._failure is not None and self._last == self._synced and self._unsynced:
+        if self._must_rewrite():
             self._sync_target = self._unsynced[-1].last  # they have to be rewritten
             if not self._reopening and self._now() >= self._retry:
                 self._reopen()
@@ -827,6 +832,7 @@ class SegmentLog:
         self._checksum = self._synced_checksum
         for segment in self._segments:
             segment.last = min(segment.last, self._synced)
+            segment.dead = not segment.flags
         if self._sync_target:
             self._sync_target = self._unsynced[-1].last if self._unsynced else 0
         if dropped:
@@ -835,6 +841,10 @@ class SegmentLog:
             self._failures += 1
         if self._unsynced and self._failure is not None and not self._reopening:
             self._reopen()
+
+    def _must_rewrite(self) -> bool:
+        """Tell whether acknowledged frames are in memory only, their files given up."""
+        return self._failure is not None and self._last == self._synced and bool(self._unsynced)
 
     def _reopen(self) -> None:
         """Try to go on in a fresh segment, with the unsynced frames rewritten to it."""
@@ -849,10 +859,9 @@ class SegmentLog:
     def _reopen_in(self, segment: _Segment) -> None:
         """Write `segment`'s header, behind the frames that it must not be without."""
         epoch = self._epoch
-        rewritten = [*self._unsynced] if self._last == self._synced else []
+        rewritten = [*self._unsynced] if self._must_rewrite() else []
         header = encode_header(self._header_for(segment))
         frames = [(self._fields(entry, segment), entry.pieces()) for entry in rewritten]
-        self._segments.append(segment)
 
         def write() -> tuple[int, int]:
             """Frames first, so that a kill in between leaves the old chain as it was."""
@@ -868,7 +877,6 @@ class SegmentLog:
         def done(end: Any, error: Exception | None, _seconds: float) -> None:
             self._reopening = False
             if error is not None or epoch != self._epoch:
-                self._segments.remove(segment)
                 self._discard(segment)
                 self._tend()
             if epoch != self._epoch:
@@ -885,6 +893,10 @@ class SegmentLog:
     ) -> None:
         """Go on in a segment that is durable."""
         segment.flags = HEADER_SYNCED
+        for dead in [s for s in self._segments if s.dead]:
+            self._segments.remove(dead)
+            self._freed.append(dead)
+        self._segments.append(segment)
         self._failure = None
         self._current = segment
         self._tend()
@@ -935,10 +947,14 @@ class SegmentLog:
 
     def free(self, through: int) -> None:
         """Recycle the segments whose frames all have `last` <= `through`; O(segments freed)."""
-        through = min(through, self._synced)
         segments = self._segments
-        while len(segments) > 1 and segments[0].last <= through:
-            if segments[0] is self._current or segments[0] in self._older:
+        through = min(through, self._synced)
+        # A restart begins in the newest segment that follows an index which LevelDB holds: a
+        # segment may go only when the header of the next one is on disk.
+        if self._current is None:
+            return
+        while len(segments) > 1 and segments[0].last <= through and segments[1].flags:
+            if segments[0] in self._older:
                 break
             self._freed.append(segments.popleft())
         self._tend()
@@ -1084,16 +1100,15 @@ class SegmentLog:
             return
         assert self._worker is not None and self._tender is not None
         self._closing = True
-        if self._failure is not None and self._unsynced and not self._reopening:
-            self._reopen()
-        elif self._unsynced or self._queue:
-            self._sync_target = self._highest
-            if self._round is None and self._unsynced:
+        for _ in range(3):  # a sync may fail on the way, and want a fresh segment
+            if self._must_rewrite() and not self._reopening:
+                self._reopen()
+            elif self._unsynced:
                 self._start_round()
-        while self._needed or self._queue or self._writing or self._round or self._reopening:
-            self._tender.drain()
-            self._worker.drain()
-            if self._failure is not None and not self._reopening:
+            while self._needed or self._writing or self._round or self._reopening:
+                self._tender.drain()
+                self._worker.drain()
+            if not self._unsynced:
                 break
         error: Exception | None = None
         if self._current is not None and not self._unsynced:

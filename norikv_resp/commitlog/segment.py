@@ -82,8 +82,14 @@ def file_name(number: int) -> str:
     return f"{number:012d}.log"
 
 
-def read_directory(files: Files, directory: str) -> tuple[dict[int, Header], dict[int, int]]:
-    """Return the segments by number, and the sizes of the other log files by number."""
+def read_directory(
+    files: Files, directory: str, *, settle: bool = False
+) -> tuple[dict[int, Header], dict[int, int]]:
+    """Return the segments by number, and the sizes of the other log files by number.
+
+    With `settle` each file is synced first and its cached pages dropped: after a failed sync the
+    cache may show, header included, what the disk does not hold.
+    """
     segments: dict[int, Header] = {}
     others: dict[int, int] = {}
     for name in files.names(directory):
@@ -93,6 +99,9 @@ def read_directory(files: Files, directory: str) -> tuple[dict[int, Header], dic
         number = int(match[1])
         fd = files.open(os.path.join(directory, name), os.O_RDONLY)
         try:
+            if settle:
+                files.fdatasync(fd)
+                files.forget(fd)
             header = decode_header(read_fully(files, fd, HEADER_SIZE))
             if header is not None and header.number == number:
                 segments[number] = header
@@ -121,7 +130,7 @@ class Reader:
 
     files: Files
     directory: str
-    settle: bool  # sync each file before reading it, and read what the disk holds
+    settle: bool  # sync each file first, and read what the disk holds
     segments: dict[int, Header] = field(init=False)
     others: dict[int, int] = field(init=False)  # spares and files without a usable header
     last: int = field(init=False, default=0)  # the end of what was read so far: index,
@@ -140,7 +149,7 @@ class Reader:
     given_up: int = field(init=False, default=0)  # whole frames found behind the end
 
     def __post_init__(self) -> None:
-        self.segments, self.others = read_directory(self.files, self.directory)
+        self.segments, self.others = read_directory(self.files, self.directory, settle=self.settle)
         for header in self.segments.values():
             self.term = max(self.term, header.term, header.previous_term)
             self.clock = max(self.clock, header.clock)
@@ -182,12 +191,9 @@ class Reader:
         return LogDamage(path, self.offset, reason, self.last)
 
     def load(self, number: int) -> bytes:
-        """Return the content of a log file, durable when `settle` is set."""
+        """Return the content of a log file."""
         fd = self.files.open(os.path.join(self.directory, file_name(number)), os.O_RDONLY)
         try:
-            if self.settle:
-                self.files.fdatasync(fd)
-                self.files.forget(fd)
             return read_fully(self.files, fd, self.files.size(fd))
         finally:
             self.files.close(fd)
