@@ -17,12 +17,12 @@ from collections.abc import Iterable, Iterator
 from itertools import islice, takewhile
 from typing import Literal, Protocol
 
-from norikv_resp.commitlog import CommitError, CommitLog, Frame, LogError
+from norikv_resp.commitlog import CommitError, Frame, LogError
 from norikv_resp.store.errors import ReadFailed, StoreError
 from norikv_resp.store.layers import RECORD_COST, FamilyIndex, Layer, SortedKeys, cost
 from norikv_resp.store.leveldb import LevelDBError
 from norikv_resp.store.options import StoreOptions
-from norikv_resp.store.recovery import DataDirectory
+from norikv_resp.store.recovery import DataDirectory, LocalLog
 from norikv_resp.store.settle import Settler
 
 Policy = Literal["always", "everysec", "no"]
@@ -92,7 +92,7 @@ class Store:
     def __init__(
         self,
         directory: DataDirectory,
-        log: CommitLog,
+        log: LocalLog,
         settler: Settler,
         replayed: Layer,
         clock: int,
@@ -547,8 +547,8 @@ class Store:
             self.slowdown = FULL
         if self._disk_refuses:
             self.refusal = "free disk space is below min-free-disk"
-        elif full >= 1.0 and self._settler.failed:
-            self.refusal = f"LevelDB has failed and memory is full: {self._settler.failed}"
+        elif full >= 1.0 and (cause := self._settler.failed or self._log.failure):
+            self.refusal = f"memory is full of records that cannot be stored: {cause}"
         elif self.refusal is not None:
             self.refusal = None
 
@@ -572,7 +572,8 @@ class Store:
             settler.recover(now, free)
         else:
             settler.poll()
-            if self._over_budget() and settler.round is None and not settler.checkpoint_pending:
+            frees = bool(self._rounds) and self._rounds[0][0] <= settler.settled
+            if frees and self._over_budget() and not settler.checkpoint_pending:
                 settler.request_checkpoint(now)
         self._age_indexes()
         self._credit += 4.0 * options.batch_records

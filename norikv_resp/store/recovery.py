@@ -173,6 +173,10 @@ def _first_row(db: LevelDB) -> bytes | None:
 class LocalLog(CommitLog, Protocol):
     """A commit log that can be judged against what LevelDB holds."""
 
+    @property
+    def failure(self) -> str | None:
+        """Why appends fail now; None when they do not."""
+
     def recover(self, after: int, reach: int = 0, *, salvage: bool = False) -> Iterator[Frame]:
         """Yield the frames with `last` > `after`; LogDamage when synced ones are missing.
 

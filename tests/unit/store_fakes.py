@@ -50,6 +50,7 @@ class MemoryLog:
         self.sync_wanted = False
         self.committed = disk.frames[-1].last if disk.frames else 0
         self.closed = False
+        self.failure: str | None = None
 
     @property
     def synced(self) -> int:
