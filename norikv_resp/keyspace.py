@@ -1,0 +1,638 @@
+"""The only door to keys: versions, deadlines, watchers and the cache of decoded records.
+
+A write is staged in the store's open layer under the index of the command
+that makes it; nothing here waits. ``Keyspace.need`` collects the highest
+index that the running batch has seen, so that the connection can hold the
+batch's replies until that index is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from norikv_resp.clock import Clock
+from norikv_resp.encoding import (
+    CHUNK,
+    IDS_ROW,
+    PRESENT,
+    RECLAIM_COLLECTION,
+    RECLAIM_IDEM,
+    RECLAIM_NAMESPACE,
+    STRING,
+    Chunks,
+    Collection,
+    CorruptRecord,
+    DatabaseRecord,
+    Record,
+    chunk_row,
+    database_row,
+    decode_database,
+    decode_ids,
+    decode_record,
+    encode_database,
+    encode_ids,
+    encode_record,
+    expiry_row,
+    namespace_prefix,
+    pack_head,
+    reclaim_row,
+)
+from norikv_resp.errors import ReplyError, WrongType
+
+if TYPE_CHECKING:
+    from norikv_resp.store import Store
+
+#: What one cached record costs beside its key and value, in bytes (measured with tracemalloc).
+RECORD_OVERHEAD = 320
+
+#: Lower epochs are those that numbered databases begin with: two each.
+FIRST_EPOCH = 2 * 65536
+
+_new_record = tuple.__new__
+
+
+class Watcher(Protocol):
+    """A connection that has watched a key (WATCH)."""
+
+    def key_changed(self) -> None: ...
+
+
+Observer = Callable[["Database", bytes], None]
+EventSink = Callable[["Database", str, bytes, bytes], None]
+
+
+class Keyspace:
+    """All databases, the commit order's next index, and what the running batch depends on."""
+
+    def __init__(self, store: Store, databases: int, cache_size: int) -> None:
+        # For the life of the server.
+        self.store = store
+        self.clock = Clock(store.clock_floor)
+        self.term = store.term
+        self.cache_size = cache_size
+        self.databases = [Database(self, number) for number in range(databases)]
+
+        # The commit order.
+        #: The index of the running write command, or of the last one.
+        self.index = store.last_index
+        #: Counts staged changes, so that a caller can tell whether a command changed anything.
+        self.changes = 0
+        self._next_cid, self._next_epoch = 1, FIRST_EPOCH
+        self._dirty: set[Database] = set()
+
+        # The running batch.
+        self.now = self.clock.now()
+        #: The highest index that the batch has seen or staged.
+        self.need = 0
+        #: Everything after a flush or a swap depends on this index.
+        self.barrier = 0
+
+        # Who follows changes.
+        self.watched: dict[tuple[int, bytes], set[Watcher]] = {}
+        self.observer: Observer | None = None
+        self.events: EventSink | None = None
+
+        # The cache: two generations, of which the older is dropped when the younger is full.
+        self.cache_bytes = 0
+        self._load()
+
+    def _load(self) -> None:
+        ids = self.store.get(IDS_ROW)
+        if ids is not None:
+            self._next_cid, self._next_epoch = decode_ids(ids)
+        for database in self.databases:
+            database.load()
+
+    # ---- the batch
+
+    def begin_batch(self) -> None:
+        """Read the clock and forget what earlier batches depended on."""
+        self.now = self.clock.now()
+        self.need = 0
+
+    def depend_on_all(self) -> None:
+        """The running command has seen more than single keys: a range, a count."""
+        self.need = self.index
+
+    def seal(self) -> None:
+        """End of a loop turn: everything staged becomes one frame."""
+        store = self.store
+        for database in self._dirty:
+            store.open[database.row] = database.encode()
+        self._dirty.clear()
+        store.seal(self.index, self.now)
+
+    # ---- allocation
+
+    def new_cid(self) -> int:
+        """A collection id that was never used."""
+        cid = self._next_cid
+        self._next_cid += 1
+        self._stage_ids()
+        return cid
+
+    def new_epoch(self) -> int:
+        """A number for a database's keys or idempotency records that was never used."""
+        epoch = self._next_epoch
+        self._next_epoch += 1
+        self._stage_ids()
+        return epoch
+
+    def _stage_ids(self) -> None:
+        self.store.open[IDS_ROW] = encode_ids(self._next_cid, self._next_epoch)
+
+    def mark_dirty(self, database: Database) -> None:
+        """The database's row has to be in the next frame."""
+        self._dirty.add(database)
+
+    # ---- whole databases
+
+    def flush(self, databases: Iterable[Database]) -> None:
+        """Empty databases in O(1) each; their rows are reclaimed in the background."""
+        for database in databases:
+            database.flush()
+        self.barrier = self.need = self.index
+        self.changes += 1
+
+    def swap(self, first: Database, second: Database) -> None:
+        """Exchange the contents of two databases. Both get this command's version as a floor."""
+        for number, other in ((first, second), (second, first)):
+            self._touch_watched(number, other)
+        first.swap(second)
+        self.barrier = self.need = self.index
+        self.changes += 1
+
+    def _touch_watched(self, database: Database, other: Database) -> None:
+        """Watchers see a swap of a key that exists on either side."""
+        for number, key in list(self.watched):
+            if number == database.number and (
+                database.get(key) is not None or other.get(key) is not None
+            ):
+                self.key_changed(database, key)
+
+    # ---- watchers
+
+    def watch(self, database: Database, key: bytes, watcher: Watcher) -> None:
+        """Tell *watcher* about the next change of a key."""
+        self.watched.setdefault((database.number, key), set()).add(watcher)
+
+    def unwatch(self, keys: Iterable[tuple[int, bytes]], watcher: Watcher) -> None:
+        """Forget what *watcher* watches."""
+        for watched_key in keys:
+            watchers = self.watched.get(watched_key)
+            if watchers is not None:
+                watchers.discard(watcher)
+                if not watchers:
+                    del self.watched[watched_key]
+
+    def key_changed(self, database: Database, key: bytes) -> None:
+        """Called for every staged change while anybody watches or tracks."""
+        watchers = self.watched.get((database.number, key))
+        if watchers:
+            for watcher in watchers:
+                watcher.key_changed()
+        if self.observer is not None:
+            self.observer(database, key)
+
+    # ---- failed commits
+
+    def rolled_back(self, rows: Iterable[bytes]) -> None:
+        """The store has dropped staged *rows*: forget what was derived from them."""
+        self._dirty.clear()
+        for database in self.databases:
+            database.load()
+        by_prefix = {database.prefix: database for database in self.databases}
+        for row in rows:
+            database = by_prefix.get(row[:5])
+            if database is not None:
+                database.forget(row[5:])
+                self.key_changed(database, row[5:])
+        self.barrier = min(self.barrier, self.store.durable)
+
+    # ---- the cache
+
+    def make_room(self) -> None:
+        """Drop the older generation: O(databases), called when the younger one is full."""
+        for database in self.databases:
+            database.older = database.young
+            database.young = {}
+        self.cache_bytes = 0
+
+
+class Database:
+    """One numbered database. Handlers reach it as ``ctx.keys``."""
+
+    __slots__ = (
+        "epoch",
+        "expires",
+        "floor",
+        "idem_epoch",
+        "keys",
+        "keyspace",
+        "number",
+        "older",
+        "prefix",
+        "row",
+        "young",
+    )
+
+    def __init__(self, keyspace: Keyspace, number: int) -> None:
+        self.keyspace = keyspace
+        self.number = number
+        self.row = database_row(number)
+        # What the database row stores.
+        self.epoch = 0
+        self.idem_epoch = 0
+        self.floor = (0, 0)
+        #: Keys stored, those included whose deadline has passed and that wait for the sweeper.
+        self.keys = 0
+        self.expires = 0
+        # Derived, and the cache.
+        self.prefix = namespace_prefix(0)
+        self.young: dict[bytes, Record] = {}
+        self.older: dict[bytes, Record] = {}
+
+    # ---- the database row
+
+    def load(self) -> None:
+        """Take the stored state, or begin as an empty database."""
+        raw = self.keyspace.store.get(self.row)
+        if raw is None:
+            record = DatabaseRecord(2 * self.number, 2 * self.number + 1, 0, 0, 0, 0)
+        else:
+            record = decode_database(raw)
+        if record.ns != self.epoch:
+            self.young, self.older = {}, {}
+        self.epoch, self.idem_epoch = record.ns, record.idem_epoch
+        self.floor = (record.floor_term, record.floor_index)
+        self.keys, self.expires = record.keys, record.expires
+        self.prefix = namespace_prefix(self.epoch)
+
+    def encode(self) -> bytes:
+        """The value of the database row."""
+        return encode_database(
+            DatabaseRecord(self.epoch, self.idem_epoch, *self.floor, self.keys, self.expires)
+        )
+
+    def flush(self) -> None:
+        """Begin new epochs for keys and idempotency records, queue the old ones. O(watched)."""
+        keyspace = self.keyspace
+        for number, key in list(keyspace.watched):
+            if number == self.number and self.get(key) is not None:
+                keyspace.key_changed(self, key)
+        rows = keyspace.store.open
+        rows[reclaim_row(RECLAIM_NAMESPACE, self.epoch)] = PRESENT
+        rows[reclaim_row(RECLAIM_IDEM, self.idem_epoch)] = PRESENT
+        self.epoch, self.idem_epoch = keyspace.new_epoch(), keyspace.new_epoch()
+        self.prefix = namespace_prefix(self.epoch)
+        self.keys = self.expires = 0
+        self.young, self.older = {}, {}
+        keyspace.mark_dirty(self)
+
+    def swap(self, other: Database) -> None:
+        """Exchange keys with *other*; idempotency records stay with the number."""
+        keyspace = self.keyspace
+        for name in ("epoch", "prefix", "keys", "expires", "young", "older"):
+            mine = getattr(self, name)
+            setattr(self, name, getattr(other, name))
+            setattr(other, name, mine)
+        self.floor = other.floor = (keyspace.term, keyspace.index)
+        keyspace.mark_dirty(self)
+        keyspace.mark_dirty(other)
+
+    # ---- reading
+
+    def get(self, key: bytes) -> Record | None:
+        """The record of a key that exists; None if there is none or its deadline has passed."""
+        record = self.young.get(key)
+        if record is None:
+            record = self._find(key)
+            if record is None:
+                return None
+        keyspace = self.keyspace
+        if record[2] > keyspace.need:
+            keyspace.need = record[2]
+        if record[3] and record[3] <= keyspace.now:
+            return None
+        return record
+
+    def get_typed(self, key: bytes, type_: int) -> Record | None:
+        """As ``get``; WrongType if the key holds another type."""
+        record = self.get(key)
+        if record is not None and record.type != type_:
+            raise WrongType
+        return record
+
+    def get_string(self, key: bytes) -> bytes | None:
+        """The whole value of a string key, None if there is no such key, WrongType else. O(n)."""
+        record = self.get(key)
+        if record is None:
+            return None
+        if record.type != STRING:
+            raise WrongType
+        return self.string_value(record)
+
+    def string_value(self, record: Record) -> bytes:
+        """The value of a string record. O(n) for one that is stored in chunks."""
+        value = record.value
+        if type(value) is bytes:
+            return value
+        assert isinstance(value, Chunks)
+        return b"".join(self._chunks(value, 0, value.length))
+
+    def string_slice(self, record: Record, start: int, end: int) -> bytes:
+        """Bytes *start* to *end* (exclusive) of a string; reads only the chunks concerned."""
+        value = record.value
+        if type(value) is bytes:
+            return value[start:end]
+        assert isinstance(value, Chunks)
+        first = start // CHUNK
+        data = b"".join(self._chunks(value, first * CHUNK, end))
+        return data[start - first * CHUNK : end - first * CHUNK]
+
+    def string_length(self, record: Record) -> int:
+        """The length of a string in bytes. O(1)."""
+        value = record.value
+        return len(value) if type(value) is bytes else value.length  # type: ignore[union-attr]
+
+    def _chunks(self, chunks: Chunks, start: int, end: int) -> Iterator[bytes]:
+        store = self.keyspace.store
+        for number in range(start // CHUNK, -(-end // CHUNK)):
+            data = store.get(chunk_row(chunks.cid, number))
+            if data is None:
+                raise CorruptRecord(f"chunk {number} of collection {chunks.cid} is missing")
+            yield data
+
+    def version(self, record: Record) -> tuple[int, int]:
+        """A key's version as it is shown: never below the database's floor."""
+        version = (record.term, record.index)
+        return version if version > self.floor else self.floor
+
+    def _find(self, key: bytes) -> Record | None:
+        """The stored record, expired or not, from the older generation, memory or LevelDB."""
+        record = self.older.get(key)
+        if record is None:
+            keyspace = self.keyspace
+            store = keyspace.store
+            row = self.prefix + key
+            raw = store.get(row)
+            if raw is None:
+                if keyspace.index > store.durable and store.is_pending(row):
+                    keyspace.need = keyspace.index  # an absence that can still be taken back
+                return None
+            record = decode_record(raw)
+        self._cache(key, record)
+        return record
+
+    def _cache(self, key: bytes, record: Record) -> None:
+        keyspace = self.keyspace
+        value = record[5]
+        keyspace.cache_bytes += (
+            RECORD_OVERHEAD + len(key) + (len(value) if type(value) is bytes else 0)
+        )
+        if keyspace.cache_bytes > keyspace.cache_size // 2:
+            keyspace.make_room()
+        self.young[key] = record
+
+    # ---- writing
+
+    def put(self, key: bytes, value: bytes, expire_at: int = 0) -> None:
+        """Make *key* a string, whatever it was. *expire_at* in Unix ms, 0 for never."""
+        keyspace = self.keyspace
+        old = self.young.get(key)
+        if old is None:
+            old = self._find(key)
+        if expire_at or len(value) > CHUNK or (old is not None and (old[3] or old[0] != STRING)):
+            self._put_with_care(key, old, value, expire_at)
+            return
+        # The hot path: a short string without a deadline over nothing or its like.
+        if old is None:
+            self.keys += 1
+            keyspace.mark_dirty(self)
+            keyspace.cache_bytes += RECORD_OVERHEAD + len(key) + len(value)
+        elif type(old[5]) is bytes:
+            keyspace.cache_bytes += len(value) - len(old[5])
+        else:
+            self._release_body(old)
+        term, index = keyspace.term, keyspace.index
+        keyspace.store.open[self.prefix + key] = pack_head(STRING, 0, term, index) + value
+        self.young[key] = _new_record(Record, (STRING, term, index, 0, 0, value))
+        keyspace.need = index
+        keyspace.changes += 1
+        if keyspace.cache_bytes > keyspace.cache_size // 2:
+            keyspace.make_room()
+        if keyspace.watched or keyspace.observer is not None:
+            keyspace.key_changed(self, key)
+
+    def _put_with_care(self, key: bytes, old: Record | None, value: bytes, expire_at: int) -> None:
+        if old is not None:
+            self._release_body(old)
+        body: bytes | Chunks = value if len(value) <= CHUNK else self._write_chunks(value)
+        self.put_record(key, STRING, body, expire_at)
+
+    def put_record(
+        self,
+        key: bytes,
+        type_: int,
+        value: bytes | Chunks | Collection,
+        expire_at: int = 0,
+    ) -> None:
+        """Stage a key's metadata under the running command's version.
+
+        What an earlier value kept elsewhere (chunks, elements) stays: the
+        caller either carries it over in *value* or has released it.
+        """
+        keyspace = self.keyspace
+        old = self.young.get(key) or self._find(key)
+        if old is None:
+            self.keys += 1
+        row_at = self._index_deadline(key, old, expire_at)
+        record = Record(type_, keyspace.term, keyspace.index, expire_at, row_at, value)
+        keyspace.store.open[self.prefix + key] = encode_record(record)
+        self._cache(key, record)
+        self._staged(key)
+
+    def _staged(self, key: bytes) -> None:
+        keyspace = self.keyspace
+        keyspace.mark_dirty(self)
+        keyspace.need = keyspace.index
+        keyspace.changes += 1
+        if keyspace.watched or keyspace.observer is not None:
+            keyspace.key_changed(self, key)
+
+    def _index_deadline(self, key: bytes, old: Record | None, expire_at: int) -> int:
+        """Keep at most one expiry row per key, never later than its deadline.
+
+        A deadline that moves back keeps the row it has: the sweeper meets it
+        early, looks at the key and writes the row anew.
+        """
+        rows = self.keyspace.store.open
+        row_at = old.row_at if old is not None else 0
+        if not expire_at:
+            if row_at:
+                rows[expiry_row(row_at, self.epoch, key)] = b""
+                self.expires -= 1
+            return 0
+        if row_at and row_at <= expire_at:
+            return row_at
+        if row_at:
+            rows[expiry_row(row_at, self.epoch, key)] = b""
+        else:
+            self.expires += 1
+        rows[expiry_row(expire_at, self.epoch, key)] = PRESENT
+        return expire_at
+
+    def set_deadline(self, key: bytes, record: Record, expire_at: int) -> None:
+        """Change when a key expires; 0 for never. The value stays where it is."""
+        self.put_record(key, record.type, record.value, expire_at)
+
+    def move_row(self, key: bytes, record: Record) -> None:
+        """Sweeper: the deadline has moved, write the expiry row at its new time.
+
+        Bookkeeping: the key's version stays.
+        """
+        rows = self.keyspace.store.open
+        rows[expiry_row(record.row_at, self.epoch, key)] = b""
+        rows[expiry_row(record.expire_at, self.epoch, key)] = PRESENT
+        moved = record._replace(row_at=record.expire_at)
+        rows[self.prefix + key] = encode_record(moved)
+        if key in self.young:
+            self.young[key] = moved
+        self.older.pop(key, None)
+
+    def delete(self, key: bytes) -> bool:
+        """Remove a key; False if it does not exist. O(1), elements are reclaimed later."""
+        if self.get(key) is None:
+            return False
+        self.remove(key)
+        return True
+
+    def remove(self, key: bytes) -> None:
+        """Remove a key that is stored, expired or not."""
+        old = self.young.pop(key, None) or self._find(key)
+        assert old is not None
+        keyspace = self.keyspace
+        if key in self.young:
+            del self.young[key]
+        self.older.pop(key, None)
+        self._index_deadline(key, old, 0)
+        self._release_body(old)
+        keyspace.store.open[self.prefix + key] = b""
+        self.keys -= 1
+        self._staged(key)
+
+    def move_body(self, key: bytes, target: Database, new_key: bytes) -> None:
+        """Rename or move: the value goes over as it is, under the running command's version.
+
+        *new_key* must not be stored in *target* any more.
+        """
+        old = self.get(key)
+        assert old is not None
+        rows = self.keyspace.store.open
+        self.young.pop(key, None)
+        self.older.pop(key, None)
+        self._index_deadline(key, old, 0)
+        rows[self.prefix + key] = b""
+        self.keys -= 1
+        self._staged(key)
+        target.put_record(new_key, old.type, old.value, old.expire_at)
+
+    def find_stored(self, key: bytes) -> Record | None:
+        """The record of a key, also when its deadline has passed."""
+        return self.young.get(key) or self._find(key)
+
+    def forget(self, key: bytes) -> None:
+        """Drop a key from the cache."""
+        self.young.pop(key, None)
+        self.older.pop(key, None)
+
+    # ---- long strings
+
+    def _write_chunks(self, value: bytes) -> Chunks:
+        cid = self.keyspace.new_cid()
+        rows = self.keyspace.store.open
+        for number, start in enumerate(range(0, len(value), CHUNK)):
+            rows[chunk_row(cid, number)] = value[start : start + CHUNK]
+        return Chunks(cid, len(value))
+
+    def splice(self, key: bytes, record: Record, offset: int, data: bytes) -> int:
+        """Overwrite part of a string from *offset*, padding with zeros; the new length.
+
+        Rewrites only the chunks concerned. The deadline stays. *data* must not be empty.
+        """
+        end = offset + len(data)
+        length = self.string_length(record)
+        if max(end, length) <= CHUNK:
+            value = self.string_value(record)
+            value = value[:offset].ljust(offset, b"\0") + data + value[end:]
+            self.put(key, value, record.expire_at)
+            return len(value)
+        chunks = record.value
+        if type(chunks) is bytes:
+            chunks = self._write_chunks(chunks) if chunks else Chunks(self.keyspace.new_cid(), 0)
+        assert isinstance(chunks, Chunks)
+        rows = self.keyspace.store.open
+        for number in range(min(offset, length) // CHUNK, -(-end // CHUNK)):
+            start = number * CHUNK
+            stop = min(start + CHUNK, max(end, length))
+            old = b""
+            if start < length:
+                old = self.keyspace.store.get(chunk_row(chunks.cid, number)) or b""
+            fresh = bytearray(old.ljust(stop - start, b"\0"))
+            low, high = max(start, offset), min(stop, end)
+            if low < high:
+                fresh[low - start : high - start] = data[low - offset : high - offset]
+            rows[chunk_row(chunks.cid, number)] = bytes(fresh)
+        chunks = Chunks(chunks.cid, max(end, length))
+        self.put_record(key, STRING, chunks, record.expire_at)
+        return chunks.length
+
+    def _release_body(self, record: Record) -> None:
+        """Queue what a record keeps outside its metadata for reclamation."""
+        value = record.value
+        if type(value) is not bytes:
+            assert isinstance(value, (Chunks, Collection))
+            self.keyspace.store.open[reclaim_row(RECLAIM_COLLECTION, value.cid)] = PRESENT
+
+    # ---- ranges
+
+    def scan_from(
+        self, after: bytes | None, limit: int, *, begins: bytes = b""
+    ) -> list[tuple[bytes, Record]]:
+        """Up to *limit* existing keys in byte order, those after *after* that begin with *begins*.
+
+        O(limit + expired keys passed). The running command then depends on everything staged.
+        """
+        keyspace = self.keyspace
+        keyspace.depend_on_all()
+        low = self.prefix + (begins if after is None else max(begins, after + b"\0"))
+        high = prefix_end(self.prefix + begins)
+        found: list[tuple[bytes, Record]] = []
+        while len(found) < limit:
+            want = limit - len(found)
+            rows = keyspace.store.range(low, high, limit=want)
+            for row, raw in rows:
+                record = decode_record(raw)
+                if not record.expire_at or record.expire_at > keyspace.now:
+                    found.append((row[5:], record))
+            if len(rows) < want:
+                break
+            low = rows[-1][0] + b"\0"
+        return found
+
+    # ---- events
+
+    def notify(self, kind: str, event: bytes, key: bytes) -> None:
+        """Announce a keyspace event of class *kind* (``$ g x …``), sent after the commit."""
+        events = self.keyspace.events
+        if events is not None:
+            events(self, kind, event, key)
+
+
+def prefix_end(prefix: bytes) -> bytes:
+    """The least byte string greater than everything that begins with *prefix*."""
+    trimmed = prefix.rstrip(b"\xff")
+    if not trimmed:
+        raise ReplyError(b"ERR value is out of range")
+    return trimmed[:-1] + bytes((trimmed[-1] + 1,))
