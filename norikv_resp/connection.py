@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from norikv_resp.command import Request
@@ -35,7 +36,9 @@ class Connection(asyncio.Protocol):
         self.loop = server.loop
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.context: Context = cast(Context, None)
-        self.reader = RequestReader(server.reader_limits)
+        self.reader = RequestReader()
+        #: What is left of the requests that were taken from the reader together.
+        self.requests: Iterator[Request] = iter(())
         self.peer = self.local = ""
         self.created = self.active = 0.0
 
@@ -46,10 +49,15 @@ class Connection(asyncio.Protocol):
         self.scheduled = False
         #: The socket does not take more.
         self.choked = False
+        #: Nothing is read from the socket.
+        self.paused_reading = False
         #: CLIENT PAUSE holds this request.
         self.postponed: Request | None = None
         #: No request is read any more.
         self.closing = False
+
+        #: Since when the output is above the soft limit, in loop time; 0 for not at all.
+        self.over_soft_since = 0.0
 
         # Replies held until their commit: (index needed, replies).
         self.held: deque[tuple[int, list[bytes]]] = deque()
@@ -72,7 +80,14 @@ class Connection(asyncio.Protocol):
             self.transport.close()
             return
         self.context = self.server.register(self)
-        self.reader.authenticated = self.context.authenticated
+        self.apply_limits()
+
+    def apply_limits(self) -> None:
+        """Take over what a request may be at most."""
+        reader, config = self.reader, self.server.config
+        reader.authenticated = self.context.authenticated
+        reader.max_bulk = config.proto_max_bulk_len
+        reader.max_elements = config.max_multibulk_elements
 
     def data_received(self, data: bytes) -> None:
         if self.closing:
@@ -82,9 +97,13 @@ class Connection(asyncio.Protocol):
         self.server.stats.bytes_in += len(data)
         if not self.scheduled:
             self.process()
-        if self.reader.buffered > self.server.query_buffer_limit and not self.closing:
-            log.warning("closing client %s: query buffer limit reached", self.peer)
-            self.abort()
+        held = self.reader.buffered
+        if held > HELD_LIMIT and not self.closing:
+            if held + self.reader.pending > self.server.query_buffer_limit:
+                log.warning("closing client %s: query buffer limit reached", self.peer)
+                self.abort()
+            elif self._is_blocked():
+                self._pause_reading()
 
     def eof_received(self) -> bool:
         """The client sends no more; what it has sent is still answered."""
@@ -117,39 +136,44 @@ class Connection(asyncio.Protocol):
         self.scheduled = False
         if self.choked or self.waiting_for is not None or self.closing:
             return
+        if self.paused_reading:
+            self._update_reading()
         server = self.server
         ctx = self.context
-        keyspace = server.keyspace
-        keyspace.begin_batch()
+        server.keyspace.begin_batch()
+        server.writer = ctx.id
         replies: list[bytes] = []
-        gets = self.reader.gets
-        fast = ctx.fast
+        reply: bytes | None
         budget = server.turn_commands
+        fast = ctx.fast
+        requests = self.requests
         try:
-            while budget:
-                budget -= 1
-                request = self.postponed or gets()
-                if request is None:
-                    break
-                hot = fast.get(request[0])
-                if hot is not None:
-                    reply = hot(ctx, request)
-                    if reply is not None:
-                        replies.append(reply)
+            if self.postponed is not None and not self._execute(self.postponed, replies):
+                requests = iter(())
+            while not self._is_blocked():
+                for request in requests:
+                    hot = fast.get(request[0])
+                    if hot is not None:
+                        reply = hot(ctx, request)
+                        if reply is not None:
+                            replies.append(reply)
+                            continue
+                    if not self._execute(request, replies):
+                        break
+                    fast = ctx.fast
+                else:
+                    budget -= 1
+                    batch = self.reader.take() if budget > 0 else None
+                    if batch:
+                        budget -= len(batch)
+                        requests = self.requests = iter(batch)
                         continue
-                if not self._execute(request, replies):
-                    break
-                fast = ctx.fast
-            else:
-                self.schedule()
+                    if batch is None:
+                        self.schedule()
+                break
         except ProtocolError as error:
             server.stats.protocol_errors += 1
-            replies.append(encode(ReplyError(str(error)), False))
-            self.closing_after_replies()
-        except TypeError:
-            # Only a request that is no list of bytes gets here: hot paths do not look.
-            log.debug("request with elements that are no strings from %s", self.peer)
-            replies.append(encode(ReplyError(b"ERR Protocol error: expected '$'"), False))
+            replies.append(encode(error, False))
             self.closing_after_replies()
         self._deliver(replies)
 
@@ -301,7 +325,7 @@ class Connection(asyncio.Protocol):
         """Let settling catch up with a writer: no request of it runs for a while."""
         if not self.scheduled and not self.closing:
             self.scheduled = True
-            self.transport.pause_reading()
+            self._pause_reading()
             self.loop.call_later(seconds, self._brake_off)
 
     def _brake_off(self) -> None:
@@ -310,12 +334,26 @@ class Connection(asyncio.Protocol):
             self.process()
 
     def _update_reading(self) -> None:
-        if self.transport.is_closing():
-            return
         if self.choked:
-            self.transport.pause_reading()
-        else:
+            self._pause_reading()
+        elif self.paused_reading and not self.transport.is_closing():
+            self.paused_reading = False
             self.transport.resume_reading()
+
+    def _pause_reading(self) -> None:
+        if not self.paused_reading and not self.transport.is_closing():
+            self.paused_reading = True
+            self.transport.pause_reading()
+
+    def _is_blocked(self) -> bool:
+        """Whether requests that have arrived have to wait."""
+        return (
+            self.choked
+            or self.scheduled
+            or self.closing
+            or self.waiting_for is not None
+            or self.postponed is not None
+        )
 
     def _is_idle(self) -> bool:
         return not (self.held or self.waiting_for or self.scheduled or self.postponed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from norikv_resp.errors import DB_OUT_OF_RANGE
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from norikv_resp.connection import Connection
     from norikv_resp.keyspace import Database
     from norikv_resp.server import Server
+    from norikv_resp.tracking import TrackingState
 
 FastHandler = Callable[["Context", "Request"], "bytes | None"]
 
@@ -44,16 +45,14 @@ class Context:
         "name",
         "no_evict",
         "no_touch",
-        "patterns",
-        "channels",
         "queue",
         "queue_error",
         "reply_mode",
         "resp3",
         "server",
-        "shard_channels",
         "tracking",
         "user",
+        "watched_alive",
         "watching",
     )
 
@@ -75,16 +74,15 @@ class Context:
         self.no_evict = False
         self.no_touch = False
         self.monitoring = False
-        self.channels: set[bytes] = set()
-        self.patterns: set[bytes] = set()
-        self.shard_channels: set[bytes] = set()
-        self.tracking: Any = None
+        self.tracking: TrackingState | None = None
 
         # A transaction.
         #: The queued commands; None outside MULTI.
         self.queue: list[tuple[Command, Request]] | None = None
         self.queue_error = False
+        #: Watched keys as (database number, key), and those of them that existed.
         self.watching: set[tuple[int, bytes]] = set()
+        self.watched_alive: set[tuple[int, bytes]] = set()
         self.dirty = False
         #: Whether EXEC (or IDEM) runs a command on behalf of this connection.
         self.executing = False
@@ -108,9 +106,9 @@ class Context:
         return self.server.keyspace.now
 
     @property
-    def subscriptions(self) -> int:
-        """How many channels and patterns the connection listens to."""
-        return len(self.channels) + len(self.patterns) + len(self.shard_channels)
+    def subscribed(self) -> bool:
+        """Whether the connection listens to any channel or pattern."""
+        return bool(self.server.hub.subscriptions(self))
 
     def select(self, number: int) -> None:
         """Use another database; DB_OUT_OF_RANGE if there is no such."""
@@ -127,7 +125,7 @@ class Context:
             and self.queue is None
             and not self.executing
             and self.reply_mode == REPLY_ON
-            and (self.resp3 or not self.subscriptions)
+            and (self.resp3 or not self.subscribed)
             and self.tracking is None
             and self.server.plain
         )
@@ -149,4 +147,5 @@ class Context:
         if self.watching:
             self.server.keyspace.unwatch(self.watching, self)
             self.watching.clear()
+            self.watched_alive.clear()
         self.dirty = False

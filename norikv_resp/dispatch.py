@@ -25,12 +25,13 @@ from norikv_resp.errors import (
 )
 from norikv_resp.idempotency import fingerprint
 from norikv_resp.logs import log
-from norikv_resp.protocol import QUEUED
+from norikv_resp.protocol import Simple
 
 if TYPE_CHECKING:
     from norikv_resp.context import Context
     from norikv_resp.server import Server
 
+QUEUED = Simple(b"QUEUED")
 _SUBSCRIBED_ALLOWED = frozenset(
     "PING QUIT RESET SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUNSUBSCRIBE".split()
 )
@@ -74,20 +75,21 @@ class Dispatcher:
 
     # ---- gates
 
-    def admit(self, ctx: Context, command: Command, request: Request) -> None:
-        """Raise what forbids this command to this connection now."""
+    def admit(self, ctx: Context, command: Command, request: Request) -> Command:
+        """Raise what forbids this command to this connection now; the innermost command."""
         if not ctx.authenticated and not command.flags & Flag.NO_AUTH:
             raise NOT_AUTHENTICATED
         inner, inner_request = self.unwrap(command, request)
         if not ctx.user.unrestricted:
             self.server.acl.authorize(ctx, inner, inner_request)
-        if ctx.subscriptions and not ctx.resp3 and command.name not in _SUBSCRIBED_ALLOWED:
+        if not ctx.resp3 and ctx.subscribed and command.name not in _SUBSCRIBED_ALLOWED:
             raise ReplyError(SUBSCRIBED.format(command.full_name))
         refusal = self.server.keyspace.store.refusal
         if refusal is not None and inner.is_write:
             raise WritesRefused(refusal)
         if ctx.queue is not None and inner.flags & Flag.NO_MULTI:
             raise ReplyError("ERR Command not allowed inside a transaction")
+        return inner
 
     # ---- execution
 
@@ -99,8 +101,8 @@ class Dispatcher:
         command: Command | None = None
         try:
             command = self.resolve(request)
-            self.admit(ctx, command, request)
-            if ctx.queue is not None and not command.flags & Flag.UNQUEUED:
+            carried = self.admit(ctx, command, request)
+            if ctx.queue is not None and not carried.flags & Flag.UNQUEUED:
                 if command.check_queued is not None:
                     command.check_queued(request)
                 ctx.queue.append((command, request))

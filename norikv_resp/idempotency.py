@@ -25,7 +25,7 @@ from norikv_resp.protocol import freeze, thaw
 
 if TYPE_CHECKING:
     from norikv_resp.command import Request
-    from norikv_resp.keyspace import Database
+    from norikv_resp.keyspace import Database, Keyspace
 
 #: A counter row: u64, how many stored replies there are.
 COUNT_ROW = b"!idem"
@@ -63,9 +63,9 @@ class Idempotency:
         self.replayed = 0
         self.mismatched = 0
 
-    def load(self, database: Database) -> None:
+    def load(self, keyspace: Keyspace) -> None:
         """Read how many replies are stored."""
-        raw = database.keyspace.store.get(COUNT_ROW)
+        raw = keyspace.store.get(COUNT_ROW)
         self.records = struct.unpack("<Q", raw)[0] if raw else 0
 
     def stage_count(self, rows: dict[bytes, bytes]) -> None:

@@ -68,14 +68,14 @@ class Keyspace:
     def __init__(self, store: Store, databases: int, cache_size: int) -> None:
         # For the life of the server.
         self.store = store
-        self.clock = Clock(store.clock_floor)
+        self.clock = Clock(store.clock)
         self.term = store.term
         self.cache_size = cache_size
         self.databases = [Database(self, number) for number in range(databases)]
 
         # The commit order.
         #: The index of the running write command, or of the last one.
-        self.index = store.last_index
+        self.index = store.staged
         #: Counts staged changes, so that a caller can tell whether a command changed anything.
         self.changes = 0
         self._next_cid, self._next_epoch = 1, FIRST_EPOCH
