@@ -19,7 +19,7 @@ import redis
 
 from tests.support import tools
 from tests.support.resp import Wire
-from tests.support.server import ServerDied, ServerProcess, is_foreign
+from tests.support.server import ServerDiedError, ServerProcess, is_foreign
 
 pytest_plugins = ["tests.support.limits", "tests.support.summary"]
 
@@ -76,7 +76,7 @@ def server(shared_server: ServerProcess) -> Iterator[ServerProcess]:
     yield shared_server
     if not shared_server.alive:
         log = shared_server.log_tail()
-        raise ServerDied(f"the shared server ended during the test\n{log}")
+        raise ServerDiedError(f"the shared server ended during the test\n{log}")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tests.support.versions import MISSING, Version
 
 
-class Violation(AssertionError):
+class HistoryError(AssertionError):
     """The history cannot have come from a server that keeps its contract."""
 
 
@@ -44,7 +44,7 @@ class Attempt:
 
 
 def check(attempts: list[Attempt], seen: list[Seen]) -> None:
-    """Raise Violation unless the history is one of versioned compare-and-set, exactly once."""
+    """Raise HistoryError unless the history is one of versioned compare-and-set, exactly once."""
     _one_operation_per_version(attempts, seen)
     _one_winner_per_version(attempts)
     _nothing_between(attempts, seen)
@@ -58,11 +58,11 @@ def _one_operation_per_version(attempts: list[Attempt], seen: list[Seen]) -> Non
     facts += [(s.version, s.value) for s in seen if s.value is not None]
     for version, token in facts:
         if tokens.setdefault(version, token) != token:
-            raise Violation(f"{version} is of {tokens[version]} and of {token}")
+            raise HistoryError(f"{version} is of {tokens[version]} and of {token}")
     versions: dict[str, Version] = {}
     for version, token in tokens.items():
         if versions.setdefault(token, version) != version:
-            raise Violation(f"{token} was done twice: {versions[token]} and {version}")
+            raise HistoryError(f"{token} was done twice: {versions[token]} and {version}")
 
 
 def _one_winner_per_version(attempts: list[Attempt]) -> None:
@@ -72,7 +72,7 @@ def _one_winner_per_version(attempts: list[Attempt]) -> None:
             continue
         for place in attempt.expected:
             if place in winners:
-                raise Violation(f"{place} was won by {winners[place]} and by {attempt.token}")
+                raise HistoryError(f"{place} was won by {winners[place]} and by {attempt.token}")
             winners[place] = attempt.token
 
 
@@ -91,7 +91,7 @@ def _nothing_between(attempts: list[Attempt], seen: list[Seen]) -> None:
         for key, expected in attempt.expected:
             between = [v for v in versions[key] if expected < v < attempt.won]
             if between:
-                raise Violation(
+                raise HistoryError(
                     f"{attempt.token} took {key} from {expected} to {attempt.won}, past {between}"
                 )
 
@@ -113,7 +113,7 @@ def _nothing_goes_back(attempts: list[Attempt], seen: list[Seen]) -> None:
                 floor = max(floor, completions[position][1])
                 position += 1
             if lower < floor:
-                raise Violation(f"{key} was at {floor} before {invoked}, and then at {lower}")
+                raise HistoryError(f"{key} was at {floor} before {invoked}, and then at {lower}")
 
 
 def _refused_never_show(attempts: list[Attempt], seen: list[Seen]) -> None:
@@ -123,6 +123,6 @@ def _refused_never_show(attempts: list[Attempt], seen: list[Seen]) -> None:
         if sight.value is None:
             continue
         if sight.value in refused:
-            raise Violation(f"{sight.value} was refused, but {sight.key} had it")
+            raise HistoryError(f"{sight.value} was refused, but {sight.key} had it")
         if sight.value not in known:
-            raise Violation(f"{sight.key} had {sight.value}, which nobody wrote")
+            raise HistoryError(f"{sight.key} had {sight.value}, which nobody wrote")

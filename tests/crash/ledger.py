@@ -157,12 +157,10 @@ class Ledger:
         if name not in self.versions:
             return
         promised_number, promised = self.versions[name]
-        if number == promised_number:
-            assert version is not None and Version.parse(version) == promised, (
-                f"{self.key(name)!r} holds operation {number} at {version!r}, promised {promised}"
-            )
-        else:
-            assert version is not None and Version.parse(version) > promised
+        assert version is not None, f"{self.key(name)!r} is gone, promised {promised}"
+        found = Version.parse(version)
+        kept = found == promised if number == promised_number else found > promised
+        assert kept, f"{self.key(name)!r} holds operation {number} at {found}, promised {promised}"
 
     def check(self, wire: Wire) -> None:
         """All that was promised is there, nothing is half there, nothing came out of order."""

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.crash.ledger import Ledger, Operation
-from tests.support.load import ConnectionLost, LoadClient
+from tests.support.load import ConnectionLostError, LoadClient
 from tests.support.server import ServerProcess
 from tests.support.versions import Version
 
@@ -34,7 +34,7 @@ async def write_until_lost(client: LoadClient, ledger: Ledger, rng: random.Rando
             commands = [command for operation in batch for command in operation.commands]
             try:
                 _take(ledger, batch, await client.pipeline(commands))
-            except ConnectionLost as lost:
+            except ConnectionLostError as lost:
                 _take(ledger, batch, lost.replies)
                 return
     finally:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.crash.history import Attempt, Seen, check
-from tests.support.load import ConnectionLost, LoadClient
+from tests.support.load import ConnectionLostError, LoadClient
 from tests.support.resp import ErrorReply
 from tests.support.server import ServerProcess
 from tests.support.versions import MISSING, Version
@@ -57,7 +57,7 @@ class Racer:
                 self.steps += 1
                 try:
                     await self.rng.choice(moves)(f"{self.number}/{self.steps}")
-                except ConnectionLost:
+                except ConnectionLostError:
                     await self.client.connect_when_up()
         finally:
             self.client.close()
@@ -77,7 +77,7 @@ class Racer:
         while True:
             try:
                 reply = await ask()
-            except ConnectionLost:
+            except ConnectionLostError:
                 await self.client.connect_when_up()
                 continue
             assert not isinstance(reply, ErrorReply), reply
@@ -113,7 +113,7 @@ class Racer:
         invoked = time.monotonic()
         try:
             reply = await self.client.call("CAS", key, str(version), token)
-        except ConnectionLost:
+        except ConnectionLostError:
             self.attempted(token, [(key, version)], invoked, None, settled=False)
             raise
         self._took_cas(key, version, token, invoked, reply)

@@ -39,7 +39,7 @@ from typing import Any
 
 from tests.golden import keyspecs
 from tests.support.resp import (
-    ProtocolViolation,
+    NotRespError,
     Reply,
     Wire,
     encode,
@@ -229,7 +229,7 @@ def _bag(reply: Reply, paired: bool) -> Counter[bytes]:
     """The elements of an aggregate, or its pairs of elements, in no order."""
     raw = [item.raw for item in reply.items]
     if paired:
-        raw = [key + value for key, value in zip(raw[::2], raw[1::2])]
+        raw = [key + value for key, value in zip(raw[::2], raw[1::2], strict=False)]
     return Counter(raw)
 
 
@@ -412,9 +412,7 @@ class Replay:
         got: bytes = b"",
         note: str = "",
     ) -> Outcome:
-        return Outcome(
-            self.scenario, step.line, self.resp, str(step), verdict, expected, got, note
-        )
+        return Outcome(self.scenario, step.line, self.resp, str(step), verdict, expected, got, note)
 
     # -- taint -----------------------------------------------------------------
 
@@ -536,7 +534,7 @@ class Replay:
                 twins[i] if len(twins) == len(want) else None,
                 step.name,
             )
-            for i, (w, g) in enumerate(zip(want, replies))
+            for i, (w, g) in enumerate(zip(want, replies, strict=True))
         )
         if stray:
             passed, note = False, f"unexpected before this step: {_show(stray)}"
@@ -569,7 +567,7 @@ class Replay:
                 return got, "timed out"
             except (EOFError, OSError):
                 return got, "connection closed"
-            except ProtocolViolation as error:
+            except NotRespError as error:
                 return got, f"not RESP: {error}"
             if got[-1].is_error and not want[len(got) - 1].is_error:
                 break

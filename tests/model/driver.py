@@ -18,7 +18,7 @@ from tests.model.model import (
     Model,
     now_ms,
 )
-from tests.support.resp import ErrorReply, Wire
+from tests.support.resp import ErrorReply
 from tests.support.server import ServerProcess
 from tests.support.versions import MISSING, Version
 
@@ -129,7 +129,9 @@ class Driver:
             else:
                 given = token if style == "idem exec" else None
                 expected = self.model.run_transaction(queue, given)
-            self._judge((b"MULTI", *(b" ".join(args) for args in queue), *last), expected, replies[-1])
+            self._judge(
+                (b"MULTI", *(b" ".join(args) for args in queue), *last), expected, replies[-1]
+            )
             self._learn()
 
     # -- choosing ------------------------------------------------------------------
@@ -209,7 +211,9 @@ class Driver:
             expiry = self._expiry(b"TTL", b"EX", b"PX", b"KEEPTTL")
             return (b"CAS", key, self._version(key), value, *expiry)
         if kind < 12:
-            when = rng.choice(((), (b"VER", self._version(key)), (b"IFEQ", value), (b"IFNE", value)))
+            when = rng.choice(
+                ((), (b"VER", self._version(key)), (b"IFEQ", value), (b"IFNE", value))
+            )
             return (b"DELEX", key, *when)
         if kind == 12:
             return (b"DEL", key, *rng.choice(((), (self._key(),))))
@@ -264,7 +268,9 @@ class Driver:
         self.log.append(f"db{self.model.selected} {_text(args)} -> {reply!r}")
         if not self._agrees(expected, reply):
             history = "\n  ".join(self.log)
-            raise AssertionError(f"expected {expected!r}, got {reply!r}; the last steps:\n  {history}")
+            raise AssertionError(
+                f"expected {expected!r}, got {reply!r}; the last steps:\n  {history}"
+            )
 
     def _agrees(self, expected: Any, reply: Any) -> bool:
         if isinstance(expected, Fresh):

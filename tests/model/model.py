@@ -53,7 +53,7 @@ class Stored:
     deadline: int
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     def __init__(self, error: ErrorReply) -> None:
         self.error = error
 
@@ -85,7 +85,7 @@ def parse_version(text: bytes) -> Version:
     try:
         return Version.parse(text)
     except ValueError:
-        raise Refused(INVALID_VERSION) from None
+        raise RefusedError(INVALID_VERSION) from None
 
 
 @dataclass
@@ -161,7 +161,7 @@ class Model:
                 plain = args[:where] + args[where + 2 :]
                 return self._idempotent(plain, args[where + 1], _WINDOW)
             return self._plain(args)
-        except Refused as refused:
+        except RefusedError as refused:
             return refused.error
 
     def _idempotent(self, args: Command, token: bytes, window: int) -> Any:
@@ -290,7 +290,7 @@ class Model:
         return sum(self._drop(key) for key in keys)
 
     def _mset(self, *pairs: bytes) -> Any:
-        for key, value in zip(pairs[::2], pairs[1::2]):
+        for key, value in zip(pairs[::2], pairs[1::2], strict=False):
             self._put(key, value)
         return b"OK"
 

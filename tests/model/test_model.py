@@ -26,7 +26,9 @@ EFFORT = int(os.environ.get("NORIKV_TEST_EFFORT", "1"))
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
-@given(rng=st.randoms(use_true_random=False), steps=st.integers(1, 40), resp=st.sampled_from([2, 3]))
+@given(
+    rng=st.randoms(use_true_random=False), steps=st.integers(1, 40), resp=st.sampled_from([2, 3])
+)
 def test_replies_and_versions_agree(
     shared_server: ServerProcess, rng: random.Random, steps: int, resp: int
 ) -> None:

@@ -103,7 +103,9 @@ def _bag(items: Sequence[Reply]) -> list[bytes]:
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
-@given(rng=st.randoms(use_true_random=False), steps=st.integers(1, 50), resp=st.sampled_from([2, 3]))
+@given(
+    rng=st.randoms(use_true_random=False), steps=st.integers(1, 50), resp=st.sampled_from([2, 3])
+)
 def test_replies_and_state_equal_the_peers(
     shared_server: ServerProcess,
     peer_process: ServerProcess,
@@ -123,13 +125,11 @@ def test_replies_and_state_equal_the_peers(
 
 def test_values_move_between_servers(server: ServerProcess, peer: ServerProcess) -> None:
     """DUMP here, RESTORE there, and back: the payload is Redis's own."""
-    ours, theirs = server.wire(), peer.wire()
     values = [b"", b"x", b"12345", b"-1", b"\x00\xff" * 50, b"a" * 1000, os.urandom(70_000)]
-    for number, value in enumerate(values):
-        for here, there in ((ours, theirs), (theirs, ours)):
-            _move(here, there, b"dump:%d" % number, value)
-    ours.close()
-    theirs.close()
+    with server.wire() as ours, peer.wire() as theirs:
+        for number, value in enumerate(values):
+            for here, there in ((ours, theirs), (theirs, ours)):
+                _move(here, there, b"dump:%d" % number, value)
 
 
 def _move(here: Wire, there: Wire, key: bytes, value: bytes) -> None:

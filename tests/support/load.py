@@ -11,7 +11,7 @@ import hiredis
 from tests.support.resp import Argument, ErrorReply, encode
 
 
-class ConnectionLost(Exception):
+class ConnectionLostError(Exception):
     """The connection ended; ``replies`` are those of the commands answered before that."""
 
     def __init__(self, replies: list[Any] | None = None) -> None:
@@ -29,13 +29,13 @@ class LoadClient:
         self._parser = hiredis.Reader()
 
     async def connect(self) -> None:
-        """One attempt; ConnectionLost when nobody answers."""
+        """One attempt; ConnectionLostError when nobody answers."""
         self.close()
         self._parser = hiredis.Reader()
         try:
             self._reader, self._writer = await asyncio.open_connection(*self.address, limit=1 << 20)
         except OSError:
-            raise ConnectionLost from None
+            raise ConnectionLostError from None
 
     async def connect_when_up(self, seconds: float = 40.0) -> None:
         """Attempts until the server answers a PING, as an application's client would."""
@@ -45,7 +45,7 @@ class LoadClient:
                 await self.connect()
                 if await self.call("PING") == b"PONG":
                     return
-            except ConnectionLost:
+            except ConnectionLostError:
                 pass
             if time.monotonic() > deadline:
                 raise AssertionError(f"no server within {seconds} s")
@@ -60,10 +60,10 @@ class LoadClient:
         return (await self.pipeline([args]))[0]
 
     async def pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """Send all at once; the replies' values, or ConnectionLost with those that came."""
+        """Send all at once; the replies' values, or ConnectionLostError with those that came."""
         replies: list[Any] = []
         if self._reader is None or self._writer is None:
-            raise ConnectionLost
+            raise ConnectionLostError
         try:
             self._writer.write(b"".join(encode(*command) for command in commands))
             while len(replies) < len(commands):
@@ -71,12 +71,12 @@ class LoadClient:
                 if reply is False:
                     data = await self._reader.read(1 << 18)
                     if not data:
-                        raise ConnectionLost(replies)
+                        raise ConnectionLostError(replies)
                     self._parser.feed(data)
                 else:
                     replies.append(_value(reply))
         except OSError:
-            raise ConnectionLost(replies) from None
+            raise ConnectionLostError(replies) from None
         return replies
 
 

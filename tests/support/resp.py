@@ -16,11 +16,11 @@ from typing import Any
 Argument = str | bytes | int | float
 
 
-class Incomplete(Exception):
+class IncompleteError(Exception):
     """The buffer ends before the reply does."""
 
 
-class ProtocolViolation(Exception):
+class NotRespError(Exception):
     """The bytes are not RESP."""
 
 
@@ -70,7 +70,7 @@ class Reply:
             return self.data[4:]
         if self.kind in "%|":
             values = [item.value for item in self.items]
-            return dict(zip(values[::2], values[1::2]))
+            return dict(zip(values[::2], values[1::2], strict=False))
         if self.kind in "*~>":
             return [item.value for item in self.items]
         return self.data
@@ -80,7 +80,7 @@ def parse_reply(buf: bytes | bytearray, start: int = 0) -> Reply:
     """Parse the reply that begins at *start*; its length is ``len(reply.raw)``."""
     end_of_line = buf.find(b"\r\n", start)
     if end_of_line < 0:
-        raise Incomplete
+        raise IncompleteError
     kind = chr(buf[start])
     head = bytes(buf[start + 1 : end_of_line])
     pos = end_of_line + 2
@@ -88,17 +88,17 @@ def parse_reply(buf: bytes | bytearray, start: int = 0) -> Reply:
     if kind in "+-:,#_(":
         return Reply(kind, bytes(buf[start:pos]), data=head)
     if kind not in "$=!*~>%|":
-        raise ProtocolViolation(f"unknown type byte {kind!r}")
+        raise NotRespError(f"unknown type byte {kind!r}")
     try:
         length = int(head)
     except ValueError:
-        raise ProtocolViolation(f"bad length {head!r} after {kind!r}") from None
+        raise NotRespError(f"bad length {head!r} after {kind!r}") from None
     if length < 0:
         return Reply(kind + "null", bytes(buf[start:pos]))
     if kind in "$=!":
         end = pos + length + 2
         if len(buf) < end:
-            raise Incomplete
+            raise IncompleteError
         return Reply(kind, bytes(buf[start:end]), data=bytes(buf[pos : end - 2]))
 
     items = []
@@ -199,13 +199,13 @@ class Wire:
         return [self.read_reply().value for _ in batch]
 
     def read_reply(self) -> Reply:
-        """The next reply; TimeoutError, EOFError or ProtocolViolation if none comes."""
+        """The next reply; TimeoutError, EOFError or NotRespError if none comes."""
         deadline = time.monotonic() + self.timeout
         while True:
             if self._buf:
                 try:
                     reply = parse_reply(self._buf)
-                except Incomplete:
+                except IncompleteError:
                     pass
                 else:
                     del self._buf[: len(reply.raw)]

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.support.resp import Wire
+from tests.support.resp import Argument, Wire
 
 #: Another server to run the suites against: a command line that takes --port, --dir and
 #: --unixsocket as redis-server does. NoriKV's own commands are then skipped.
@@ -48,7 +48,7 @@ def free_port() -> int:
         return port
 
 
-class ServerDied(Exception):
+class ServerDiedError(Exception):
     """The process ended before it answered; the message carries its log."""
 
 
@@ -127,15 +127,15 @@ class ServerProcess:
             assert self.process is not None
             status = self.process.poll()
             if status is not None:
-                raise ServerDied(f"exit status {status} while starting\n{self.log_tail()}")
+                raise ServerDiedError(f"exit status {status} while starting\n{self.log_tail()}")
             try:
                 with Wire(self.address, timeout=2.0) as probe:
-                    if probe.reply("PING").raw == b"+PONG\r\n":
+                    if probe.reply("PING").raw.startswith((b"+PONG", b"-NOAUTH")):
                         return
             except (OSError, EOFError):
                 pass
             if time.monotonic() > deadline:
-                raise ServerDied(f"no PONG within {seconds} s\n{self.log_tail()}")
+                raise ServerDiedError(f"no PONG within {seconds} s\n{self.log_tail()}")
             time.sleep(0.02)
 
     def kill9(self) -> None:
@@ -191,6 +191,11 @@ class ServerProcess:
 
     def wire(self, resp: int = 2, timeout: float = 10.0, **more: Any) -> Wire:
         return Wire(self.address, resp, timeout, **more)
+
+    def ask(self, *args: Argument) -> Any:
+        """The answer to one command over a connection of its own."""
+        with self.wire(timeout=30.0) as wire:
+            return wire.ok(*args)
 
     def log_text(self) -> str:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
