@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -91,7 +92,7 @@ def started_servers() -> Iterator[list[ServerProcess]]:
 def start_server(started_servers: list[ServerProcess]) -> StartServer:
     """Starts servers with data directories of their own; all end with the test."""
 
-    def start(*extra: str, **options: object) -> ServerProcess:
+    def start(*extra: str, **options: Any) -> ServerProcess:
         process = ServerProcess(*extra, start=False, **options)
         started_servers.append(process)
         return process.start()
@@ -107,7 +108,7 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     """Opens raw connections, to the shared server unless told; all end with the test."""
     wires: list[Wire] = []
 
-    def open_wire(resp: int = 2, to: ServerProcess | None = None, **more: object) -> Wire:
+    def open_wire(resp: int = 2, to: ServerProcess | None = None, **more: Any) -> Wire:
         target = to if to is not None else request.getfixturevalue("server")
         wires.append(target.wire(resp, **more))
         return wires[-1]

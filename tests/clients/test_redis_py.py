@@ -14,7 +14,7 @@ import redis.asyncio
 from tests.support.server import ServerProcess
 
 
-def test_strings_keys_and_expiry(redis_client: redis.Redis) -> None:
+def test_strings_keys_and_expiry(redis_client: Any) -> None:
     client = redis_client
     assert client.set("k", "v") is True
     assert client.set("k", "w", nx=True) is None
@@ -41,14 +41,14 @@ def test_strings_keys_and_expiry(redis_client: redis.Redis) -> None:
         client.incr("a")
 
 
-def test_scan_iter_finds_every_key_once(redis_client: redis.Redis) -> None:
+def test_scan_iter_finds_every_key_once(redis_client: Any) -> None:
     redis_client.mset({f"key:{n}": n for n in range(500)} | {"other": 1})
     found = list(redis_client.scan_iter(match="key:*", count=37))
     assert len(found) == 500
     assert set(found) == {b"key:%d" % n for n in range(500)}
 
 
-def test_pipeline_without_transaction(redis_client: redis.Redis) -> None:
+def test_pipeline_without_transaction(redis_client: Any) -> None:
     pipe = redis_client.pipeline(transaction=False)
     for number in range(1000):
         pipe.set(f"p{number}", number)
@@ -58,7 +58,7 @@ def test_pipeline_without_transaction(redis_client: redis.Redis) -> None:
     assert replies[1::2] == [b"%d" % n for n in range(1000)]
 
 
-def test_pipeline_with_errors_inside(redis_client: redis.Redis) -> None:
+def test_pipeline_with_errors_inside(redis_client: Any) -> None:
     redis_client.set("word", "abc")
     pipe = redis_client.pipeline(transaction=True)
     replies = pipe.set("a", 1).incr("word").incr("a").execute(raise_on_error=False)
@@ -71,9 +71,7 @@ def test_watch_loops_of_many_threads_lose_no_increment(server: ServerProcess, re
     def work() -> None:
         with redis.Redis(port=server.port, protocol=resp) as client:
             for _ in range(20):
-                client.transaction(
-                    lambda pipe: _increment(pipe, int(pipe.get("counter") or 0)), "counter"
-                )
+                client.transaction(_increment, "counter")
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
@@ -83,12 +81,13 @@ def test_watch_loops_of_many_threads_lose_no_increment(server: ServerProcess, re
     assert server.ask("GET", "counter") == b"120"
 
 
-def _increment(pipe: Any, value: int) -> None:
+def _increment(pipe: Any) -> None:
+    value = int(pipe.get("counter") or 0)
     pipe.multi()
     pipe.set("counter", value + 1)
 
 
-def test_watched_key_that_changes_raises(redis_client: redis.Redis) -> None:
+def test_watched_key_that_changes_raises(redis_client: Any) -> None:
     with redis_client.pipeline() as pipe:
         pipe.watch("k")
         redis_client.set("k", "elsewhere")
@@ -99,7 +98,7 @@ def test_watched_key_that_changes_raises(redis_client: redis.Redis) -> None:
     assert redis_client.get("k") == b"elsewhere"
 
 
-def test_client_and_server_facts(redis_client: redis.Redis) -> None:
+def test_client_and_server_facts(redis_client: Any) -> None:
     client = redis_client
     assert client.client_setname("tester") is True
     assert client.client_getname() in (b"tester", "tester")
@@ -115,7 +114,7 @@ def test_client_and_server_facts(redis_client: redis.Redis) -> None:
 
 
 @pytest.mark.norikv
-def test_norikv_commands_through_execute_command(redis_client: redis.Redis) -> None:
+def test_norikv_commands_through_execute_command(redis_client: Any) -> None:
     call = redis_client.execute_command
     version = call("SETVER", "k", "v1")
     assert call("GETVER", "k") == [b"v1", version]
@@ -139,7 +138,7 @@ def test_norikv_commands_through_execute_command(redis_client: redis.Redis) -> N
     assert redis_client.get("k") == b"v3"
 
 
-def test_publish_and_subscribe(redis_client: redis.Redis) -> None:
+def test_publish_and_subscribe(redis_client: Any) -> None:
     with redis_client.pubsub() as listener:
         listener.subscribe("news")
         listener.psubscribe("n*")
@@ -169,9 +168,7 @@ def test_unix_socket(server: ServerProcess, resp: int) -> None:
 # -- asyncio --------------------------------------------------------------------------
 
 
-def with_client(
-    server: ServerProcess, resp: int, work: Callable[[redis.asyncio.Redis], Awaitable[None]]
-) -> None:
+def with_client(server: ServerProcess, resp: int, work: Callable[[Any], Awaitable[None]]) -> None:
     async def main() -> None:
         async with redis.asyncio.Redis(port=server.port, protocol=resp) as client:
             await work(client)
@@ -180,7 +177,7 @@ def with_client(
 
 
 def test_asyncio_many_tasks_at_once(server: ServerProcess, resp: int) -> None:
-    async def work(client: redis.asyncio.Redis) -> None:
+    async def work(client: Any) -> None:
         async def one(number: int) -> None:
             assert await client.set(f"a{number}", number) is True
             assert await client.get(f"a{number}") == b"%d" % number
@@ -193,7 +190,7 @@ def test_asyncio_many_tasks_at_once(server: ServerProcess, resp: int) -> None:
 
 
 def test_asyncio_pipeline_and_watch(server: ServerProcess, resp: int) -> None:
-    async def work(client: redis.asyncio.Redis) -> None:
+    async def work(client: Any) -> None:
         async with client.pipeline(transaction=True) as pipe:
             assert await pipe.set("a", 1).incr("a").get("a").execute() == [True, 2, b"2"]
         async with client.pipeline(transaction=True) as pipe:
@@ -208,7 +205,7 @@ def test_asyncio_pipeline_and_watch(server: ServerProcess, resp: int) -> None:
 
 
 def test_asyncio_publish_and_subscribe(server: ServerProcess, resp: int) -> None:
-    async def work(client: redis.asyncio.Redis) -> None:
+    async def work(client: Any) -> None:
         async with client.pubsub() as listener:
             await listener.subscribe("news")
             assert (await listener.get_message(timeout=5.0))["type"] == "subscribe"

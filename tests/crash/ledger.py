@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.resp import ErrorReply, Wire
-from tests.support.versions import Version
+from tests.support.versions import MISSING, Version
 
 Command = tuple[Any, ...]
 
@@ -110,7 +110,7 @@ class Ledger:
 
     @property
     def newest_version(self) -> Version:
-        return max((version for _, version in self.versions.values()), default=Version(0, 0))
+        return max((version for _, version in self.versions.values()), default=MISSING)
 
     # -- judging a restart -----------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -51,11 +52,10 @@ def test_recorded_replies(
     record_property: Callable[[str, object], None],
 ) -> None:
     server = golden_server.process
-    intended = {} if is_foreign() else None
-    later = {} if is_foreign() else None
+    everything: dict[str, Any] = {"later": {}, "intended": {}} if is_foreign() else {}
     outcomes: list[Outcome] = []
     try:
-        outcomes += Replay(scenario, server.address, protocol, later, intended).run()
+        outcomes += Replay(scenario, server.address, protocol, **everything).run()
     except BaseException:
         golden_server.renew()
         raise

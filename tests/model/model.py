@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.resp import ErrorReply
-from tests.support.versions import Version
+from tests.support.versions import MISSING, Version
 
 Command = tuple[bytes, ...]
 
@@ -81,7 +81,7 @@ def options_of(args: Command) -> dict[bytes, bytes]:
 
 def parse_version(text: bytes) -> Version:
     if text == b"0":
-        return Version(0, 0)
+        return MISSING
     try:
         return Version.parse(text)
     except ValueError:
@@ -208,7 +208,7 @@ class Model:
     def _is_version(self, key: bytes, text: bytes) -> bool:
         wanted, entry = parse_version(text), self.keys.get(key)
         if entry is None:
-            return wanted == (0, 0)
+            return wanted == MISSING
         return entry.version.known == wanted
 
     # -- commands ----------------------------------------------------------------------

@@ -16,6 +16,9 @@ from types import FrameType
 
 import pytest
 
+#: Where the stacks go: past pytest's capture.
+_STDERR = sys.__stderr__ or sys.stderr
+
 DEFAULT_SECONDS = 60.0
 
 #: How long after the alarm a process that did not react is ended.
@@ -38,12 +41,12 @@ def _limited(item: pytest.Item) -> Iterator[None]:
     seconds = seconds_for(item)
 
     def ring(signum: int, frame: FrameType | None) -> None:
-        faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
+        faulthandler.dump_traceback(file=_STDERR, all_threads=True)
         raise TestTookTooLong(f"still running after {seconds:g} s")
 
     previous = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    faulthandler.dump_traceback_later(seconds + GRACE_SECONDS, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(seconds + GRACE_SECONDS, exit=True, file=_STDERR)
     try:
         yield
     finally:

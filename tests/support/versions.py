@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Version(NamedTuple):
+@dataclass(frozen=True, order=True)
+class Version:
     """Orders as the pair (term, index)."""
 
     term: int
