@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import StartServer
 from tests.crash.ledger import Ledger, Operation
 from tests.support.load import ConnectionLostError, LoadClient
-from tests.support.server import ServerProcess
+from tests.support.server import LATE_LOG, SMALL_SIZES, ServerProcess
 from tests.support.versions import Version
 
 pytestmark = pytest.mark.norikv
@@ -77,7 +77,11 @@ def test_acknowledged_writes_survive_kill(start_server: StartServer) -> None:
     for number in range(14 * EFFORT):
         asyncio.run(load_then_kill(server, ledgers, rng, rng.uniform(0.1, 0.8)))
         kills += 1
-        server.options["appendfsync"] = POLICIES[number % len(POLICIES)]
+        server.options = {"appendfsync": POLICIES[number % len(POLICIES)]}
+        if number % 2:
+            server.options.update(SMALL_SIZES)
+        if number % 7 == 5:
+            server.options["commit-log"] = LATE_LOG
         if number % 4 == 3:
             # Killed again while it recovers: recovery must not depend on being finished.
             server.start(wait=False)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import StartServer
 from tests.model.driver import Driver
-from tests.support.server import ServerProcess
+from tests.support.server import LATE_LOG, SMALL_SIZES, ServerProcess
 
 pytestmark = pytest.mark.norikv
 
@@ -43,13 +43,22 @@ def test_replies_and_versions_agree(
 
 
 @pytest.mark.limit(120 * EFFORT)
-@pytest.mark.parametrize("policy", ["always", "everysec", "no"])
-def test_agreement_survives_restarts(start_server: StartServer, policy: str) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"appendfsync": "always"},
+        {"appendfsync": "everysec"},
+        {"appendfsync": "no", **SMALL_SIZES},
+        {"appendfsync": "always", "commit-log": LATE_LOG},
+    ],
+    ids=["always", "everysec", "no, small sizes", "always, late log"],
+)
+def test_agreement_survives_restarts(start_server: StartServer, options: dict[str, str]) -> None:
     """Clean stops and kill -9 alike: all that was answered is there, and the term has grown."""
     seed = int(os.environ.get("NORIKV_TEST_SEED", random.randrange(1 << 32)))
     print(f"NORIKV_TEST_SEED={seed}")
     rng = random.Random(seed)
-    server = start_server(appendfsync=policy)
+    server = start_server(**options)
     driver = Driver(server, rng, rng.choice((2, 3)))
     try:
         for number in range(4 * EFFORT):

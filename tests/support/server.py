@@ -48,6 +48,19 @@ def free_port() -> int:
         return port
 
 
+#: A commit log that commits late and out of the loop, as a replicated one will.
+LATE_LOG = "tests.support.late_log:LateLog"
+
+#: Sizes so small that segments change, frames outgrow them and records settle all the time.
+SMALL_SIZES = {
+    "commit-log-segment-size": "1mb",
+    "commit-log-budget": "4mb",
+    "overlay-size": "4mb",
+    "leveldb-write-buffer": "1mb",
+    "cache-size": "1mb",
+}
+
+
 class ServerDiedError(Exception):
     """The process ended before it answered; the message carries its log."""
 
