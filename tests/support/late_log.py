@@ -29,6 +29,7 @@ class LateLog:
         self._underway: SimpleQueue[Outcome | None] = SimpleQueue()
         self._arrived: SimpleQueue[Outcome] = SimpleQueue()
         self._committed = 0
+        self._failing = 0  # failures that the listener does not know of yet
         self._thread: threading.Thread | None = None
 
     # -- CommitLog -----------------------------------------------------------------
@@ -62,7 +63,8 @@ class LateLog:
         return first
 
     def append(self, frame: Frame, sync: bool) -> None:
-        self._log.append(frame, sync)
+        if not self._failing:  # else the failure that is on its way drops this frame too
+            self._log.append(frame, sync)
 
     def sync(self) -> None:
         self._log.sync()
@@ -84,6 +86,10 @@ class LateLog:
 
     # -- the delay -------------------------------------------------------------------
 
+    def failed(self, error: CommitError) -> None:
+        self._failing += 1
+        self.post(self.fail, error)
+
     def post(self, outcome: Callable[[Any], None], argument: Any) -> None:
         self._underway.put((time.monotonic() + DELAY, outcome, argument))
 
@@ -92,6 +98,7 @@ class LateLog:
         self._listener.on_commit(last)
 
     def fail(self, error: CommitError) -> None:
+        self._failing -= 1
         self._listener.on_failure(error)
 
     def synchronised(self, last: int) -> None:
@@ -122,7 +129,7 @@ class _Postman:
         self._log.post(self._log.commit, last)
 
     def on_failure(self, error: CommitError) -> None:
-        self._log.post(self._log.fail, error)
+        self._log.failed(error)
 
     def on_synced(self, last: int) -> None:
         self._log.post(self._log.synchronised, last)
