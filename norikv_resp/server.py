@@ -308,6 +308,7 @@ class Server:
 
     def _tick(self) -> None:
         self.stats.sample()
+        self.keyspace.clock.follow()
         self.keyspace.store.tick(self.loop.time())
 
     def _sweep(self) -> None:
@@ -406,6 +407,8 @@ class Server:
     def unregister(self, connection: Connection) -> None:
         """The client is gone: forget all that it held."""
         context = connection.context
+        self.stats.bytes_in += connection.bytes_in
+        self.stats.bytes_out += connection.bytes_out
         self.contexts.pop(context.id, None)
         context.unwatch()
         self.hub.drop(context)
@@ -444,12 +447,12 @@ class Server:
     def _look_after_clients(self) -> None:
         """Close idle clients and those that have let too much output pile up."""
         timeout = self.config.timeout
-        now = self.loop.time()
+        now = self.keyspace.clock.now()
         for context in list(self.contexts.values()):
             connection = context.connection
             if (
                 timeout
-                and now - connection.active > timeout
+                and now - connection.active > timeout * 1000
                 and connection.waiting_for is None
                 and not context.subscribed
                 and not context.monitoring
@@ -508,7 +511,7 @@ class Server:
         self.refresh()
         postponed, self._postponed = self._postponed, []
         for connection in postponed:
-            connection.schedule()
+            connection.go_on()
 
     def pauses(self, ctx: Context, request: Request) -> bool:
         """Whether this request has to wait until the pause is over."""

@@ -17,7 +17,7 @@ class StoreOptions:
     """Synced records below this size wait for overwrites before they settle."""
     log_budget: int = 64 << 20
     """Bytes of frames between checkpoints."""
-    log_records: int = 250_000
+    log_records: int = 600_000
     """Records in frames between checkpoints."""
     batch_records: int = 500
     """Records that one LevelDB batch takes; the loop builds it in about a millisecond."""
