@@ -237,10 +237,10 @@ class Keyspace:
             database.load()
         by_prefix = {database.prefix: database for database in self.databases}
         for row in rows:
-            database = by_prefix.get(row[:5])
-            if database is not None:
-                database.forget(row[5:])
-                self.key_changed(database, row[5:])
+            owner = by_prefix.get(row[:5])
+            if owner is not None:
+                owner.forget(row[5:])
+                self.key_changed(owner, row[5:])
         self.barrier = min(self.barrier, self.store.durable)
 
     # ---- the cache
