@@ -133,6 +133,8 @@ class Dispatcher:
             server.feed_monitors(ctx, request)
         started = time.perf_counter_ns()
         reply = self.run(ctx, command, request)
+        if ctx.tracking is not None:
+            server.tracking.executed(ctx, command, request)
         elapsed = (time.perf_counter_ns() - started) // 1000
         command.calls += 1
         command.microseconds += elapsed

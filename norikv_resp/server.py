@@ -74,6 +74,7 @@ class Server:
         self._load_families()
         self.acl = AccessControl(self.registry, config)
         self.hub: Hub[Context] = Hub()
+        self.hub.wake = self._wake_messages
         self.tracking = Tracking(self._context_of, config.tracking_table_max_keys)
         self.dispatcher = Dispatcher(self, self.registry)
         self.cursors = Cursors()
@@ -102,6 +103,7 @@ class Server:
 
         # The loop turn.
         self._seal_scheduled = False
+        self._messages_scheduled = False
 
         # Settings that hot paths read, kept by ``_follow_options``.
         self.turn_commands = 0
@@ -331,6 +333,7 @@ class Server:
         for holder in holders:
             holder.fail(durable, failure)
         self.hub.discard(durable)
+        self.notifier.give_up()
         self._send_messages(self.keyspace.index)
 
     def _send_messages(self, committed: int) -> None:
@@ -339,6 +342,16 @@ class Server:
         if self.tracking.active:
             for client, message in self.tracking.flush(committed):
                 self.contexts[client.id].connection.push(message)
+
+    def _wake_messages(self) -> None:
+        """A message is waiting: look at the end of this loop turn whether it may leave."""
+        if not self._messages_scheduled:
+            self._messages_scheduled = True
+            self.loop.call_soon(self._send_ready_messages)
+
+    def _send_ready_messages(self) -> None:
+        self._messages_scheduled = False
+        self._send_messages(self.keyspace.store.durable)
 
     def deliver(self, message: Any, subscribers: Iterable[Context]) -> None:
         """Send one message to many."""
