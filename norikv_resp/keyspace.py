@@ -190,6 +190,8 @@ class Keyspace:
         for number, other in ((first, second), (second, first)):
             self._touch_watched(number, other)
         first.swap(second)
+        for database in (first, second):
+            self.store.open[database.row] = database.encode()
         self.barrier = self.need = self.index
         self.changes += 1
 
