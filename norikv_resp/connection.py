@@ -304,9 +304,19 @@ class Connection(asyncio.Protocol):
 
     def push(self, message: Any) -> None:
         """Send what was not asked for: a message, an invalidation, a MONITOR line."""
+        self.push_encoded(encode(message, self.context.resp3))
+
+    def push_encoded(self, data: bytes) -> None:
+        """Send a message that is encoded already, behind the replies that are held.
+
+        Otherwise a message could overtake the confirmation of its subscription.
+        """
         if self.closing or self.transport.is_closing():
             return
-        self.write([encode(message, self.context.resp3)])
+        if self.held:
+            self.hold(0, [data])
+        else:
+            self.write([data])
         self.server.check_output_limit(self)
 
     # ---- flow

@@ -32,7 +32,7 @@ from norikv_resp.loader import (
 )
 from norikv_resp.logs import log
 from norikv_resp.notify import Notifier
-from norikv_resp.protocol import Simple
+from norikv_resp.protocol import Simple, encode
 from norikv_resp.pubsub import Hub
 from norikv_resp.stats import Latency, Slowlog, Stats
 from norikv_resp.datadir import open_data
@@ -359,9 +359,13 @@ class Server:
         self._send_messages(self.keyspace.store.durable)
 
     def deliver(self, message: Any, subscribers: Iterable[Context]) -> None:
-        """Send one message to many."""
+        """Send one message to many, encoded once for each protocol."""
+        encoded: dict[bool, bytes] = {}
         for subscriber in subscribers:
-            subscriber.connection.push(message)
+            data = encoded.get(subscriber.resp3)
+            if data is None:
+                data = encoded[subscriber.resp3] = encode(message, subscriber.resp3)
+            subscriber.connection.push_encoded(data)
 
     # ---- events
 
