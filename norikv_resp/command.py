@@ -215,6 +215,23 @@ class UnixTime(Int):
 
 
 @dataclass(frozen=True)
+class ExpireTime(Arg):
+    """A number of seconds or milliseconds that ``deadline`` reads.
+
+    The handler gets the word: Redis judges these only after the whole syntax.
+    """
+
+    type = "integer"
+
+
+@dataclass(frozen=True)
+class ExpireAt(ExpireTime):
+    """A Unix time that ``deadline`` reads."""
+
+    type = "unix-time"
+
+
+@dataclass(frozen=True)
 class Float(Arg):
     """A double."""
 
@@ -334,27 +351,28 @@ class Rest(Arg):
 def expiry_option(*, keepttl: bool = True, persist: bool = False, ttl: bool = True) -> OneOf:
     """The group ``EX PX EXAT PXAT`` with KEEPTTL, PERSIST and our TTL where they belong."""
     choices: list[Arg] = [
-        Int("seconds", token="EX"),
-        Int("milliseconds", token="PX"),
-        UnixTime("unix-time-seconds", token="EXAT"),
-        UnixTime("unix-time-milliseconds", token="PXAT"),
+        ExpireTime("seconds", token="EX"),
+        ExpireTime("milliseconds", token="PX"),
+        ExpireAt("unix-time-seconds", token="EXAT"),
+        ExpireAt("unix-time-milliseconds", token="PXAT"),
     ]
     if persist:
         choices.append(Token("PERSIST"))
     if keepttl:
         choices.append(Token("KEEPTTL"))
     if ttl:
-        choices.append(Int("ttl", token="TTL"))
+        choices.append(ExpireTime("ttl", token="TTL"))
     return OneOf("expiry", *choices)
 
 
-def deadline(expiry: tuple[bytes, int], now: int, command_name: str) -> int:
+def deadline(expiry: tuple[bytes, bytes], now: int, command_name: str) -> int:
     """The Unix time in milliseconds that an EX, PX, EXAT, PXAT or TTL option names.
 
-    0 for ``TTL 0``, which means no expiry. InvalidExpire for what is not
-    positive or does not fit into 64 bits.
+    0 for ``TTL 0``, which means no expiry. NotAnInteger for other words,
+    InvalidExpire for what is not positive or does not fit into 64 bits.
     """
-    unit, amount = expiry
+    unit, word = expiry
+    amount = parse_int(word)
     if unit == b"TTL":
         if amount == 0:
             return 0
@@ -393,16 +411,23 @@ class Parser:
     position of an IDEM option, 0 if there is none.
     """
 
-    def __init__(self, name: str, words: int, args: Sequence[Arg], exclusive: _Pairs) -> None:
+    def __init__(self, name: str, words: int, args: Sequence[Arg], blocks: _Pairs) -> None:
         self.name = name
         self.words = words
-        self.exclusive = exclusive
+        #: For each token those that must not have come before it.
+        self.blockers: dict[bytes, set[bytes]] = {}
+        for one, other in blocks:
+            self.blockers.setdefault(other, set()).add(one)
         self.positional: list[Arg] = []
         self.options: dict[bytes, _Option] = {}
         self.defaults: list[Any] = []
         self.params: list[str] = []
         self.idem = any(isinstance(arg, Idem) for arg in args)
         self._build(args)
+
+    def unknown_option(self, word: bytes) -> ReplyError:
+        """The error for a word that is no option; a declaration may bring its own."""
+        return SyntaxProblem()
 
     def _build(self, args: Sequence[Arg]) -> None:
         for arg in args:
@@ -458,11 +483,16 @@ class Parser:
         options = self.options
         if not options:
             raise SyntaxProblem
-        given: set[bytes] | None = set() if self.exclusive else None
+        blockers = self.blockers
+        given: set[bytes] | None = set() if blockers else None
         while at < end:
             option = options.get(request[at]) or options.get(request[at].upper())
             if option is None:
-                raise SyntaxProblem
+                raise self.unknown_option(request[at])
+            if given is not None:
+                if not given.isdisjoint(blockers.get(option.token, ())):
+                    raise SyntaxProblem
+                given.add(option.token)
             at += 1
             argument = option.argument
             value: Any = True
@@ -471,8 +501,6 @@ class Parser:
                     raise SyntaxProblem
                 value = argument.convert(request[at])
                 at += 1
-            if given is not None:
-                given.add(option.token)
             if option.slot < 0:
                 continue
             if option.in_group:
@@ -481,10 +509,6 @@ class Parser:
                     raise SyntaxProblem
                 value = (option.token, value)
             values[option.slot] = value
-        if given is not None:
-            for one, other in self.exclusive:
-                if one in given and other in given:
-                    raise SyntaxProblem
 
     def _repeat(self, block: Block, request: Request, at: int, end: int) -> list[Any]:
         width = block.width
@@ -570,12 +594,17 @@ class KeySpec:
 
 
 def _key_specs(args: Sequence[Arg], words: int) -> tuple[KeySpec, ...]:
-    specs = []
+    specs: list[KeySpec] = []
     position = words
     for arg in args:
         if isinstance(arg, Key) and arg.token is None:
             flags = (arg.access, *arg.does)
-            specs.append(KeySpec(flags, position, -1 if arg.multiple else 0))
+            before = specs[-1] if specs else None
+            if before and before.flags == flags and before.index + before.last + 1 == position:
+                # Neighbours that are used alike are one range (LCS).
+                specs[-1] = KeySpec(flags, before.index, -1 if arg.multiple else before.last + 1)
+            else:
+                specs.append(KeySpec(flags, position, -1 if arg.multiple else 0))
         elif isinstance(arg, Block):
             for offset, part in enumerate(arg.parts):
                 if isinstance(part, Key):
@@ -615,7 +644,14 @@ class Command:
     complexity: str = ""
     tips: tuple[str, ...] = ()
     acl: tuple[str, ...] = ()
+    #: Pairs of tokens that are a syntax error together, in either order.
     exclusive: tuple[tuple[str, str], ...] = ()
+    #: Pairs of tokens of which the second is a syntax error after the first.
+    blocks: tuple[tuple[str, str], ...] = ()
+    #: Whether repeating an option is a syntax error.
+    once: bool = False
+    #: Stands in for the parser where Redis's errors follow no common grammar.
+    parse: Callable[[Request], list[Any]] | None = None
     extra_key_specs: tuple[KeySpec, ...] = ()
     dynamic_keys: Callable[[Request], list[tuple[int, tuple[str, ...]]]] | None = None
     #: What a wrapper such as IDEM carries: a function from its request to the inner one.
@@ -624,6 +660,8 @@ class Command:
     check_queued: Callable[[Request], None] | None = None
     min_arity: int | None = None
     reply: str = ""
+    #: The error for a word that is no option, where it is no plain syntax error.
+    unknown_option: Callable[[bytes], ReplyError] | None = None
     history: tuple[tuple[str, str], ...] = ()
     module: str = ""
 
@@ -649,7 +687,7 @@ class Command:
             self.full_name,
             self.words,
             self.args,
-            [(one.encode(), other.encode()) for one, other in self.exclusive],
+            [(one.encode(), other.encode()) for one, other in self._blocks()],
         )
         self.arity = self._arity()
         self.key_specs = _key_specs(self.args, self.words) + self.extra_key_specs
@@ -657,8 +695,20 @@ class Command:
         if any(spec.counted for spec in self.key_specs):
             self.flags |= Flag.MOVABLEKEYS
         self.is_write = bool(self.flags & Flag.WRITE)
+        if self.unknown_option is not None:
+            self.parser.unknown_option = self.unknown_option  # type: ignore[method-assign]
         self._check()
         self.run = self._runner()
+
+    def _blocks(self) -> Iterator[tuple[str, str]]:
+        yield from self.blocks
+        for one, other in self.exclusive:
+            yield one, other
+            yield other, one
+        if self.once:
+            for arg in self.args:
+                choices = arg.choices if isinstance(arg, OneOf) else (arg,)
+                yield from ((c.token, c.token) for c in choices if c.token is not None)
 
     def _arity(self) -> int:
         required = self.words
@@ -710,7 +760,8 @@ class Command:
             )
 
     def _runner(self) -> Callable[[Context, Request], Any]:
-        handler, parse, words = self.handler, self.parser.parse, self.words
+        handler, words = self.handler, self.words
+        parse = self.parse or self.parser.parse
         if handler is None:
 
             def run(ctx: Context, request: Request) -> Any:

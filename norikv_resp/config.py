@@ -248,9 +248,9 @@ class Config(Options):
         in_file = Config()
         content = b""
         if os.path.exists(self.path):
-            in_file._read_file(self.path)
             with open(self.path, "rb") as file:
                 content = file.read()
+            in_file._read_lines(content, self.path, 0)
         in_file.dir = os.path.abspath(in_file.dir)
         changed = {
             row: self.__dict__[row.attribute]
@@ -258,40 +258,26 @@ class Config(Options):
             if row.attribute != "include"
             and self.__dict__[row.attribute] != in_file.__dict__[row.attribute]
         }
-        kept: list[bytes] = []
-        places: dict[Option[Any], tuple[int, bytes]] = {}
-        last_include = 0
-        for line in content.split(b"\n"):
-            name = _option_name(line)
-            row = BY_NAME.get(name)
-            if name == b"include":
-                last_include = len(kept)
-            if row in changed and row is not None:
-                places[row] = (len(kept), name)
-            else:
-                kept.append(line)
-        while kept and not kept[-1].strip():
-            kept.pop()
-        inserts: dict[int, list[bytes]] = {}
-        tail: list[bytes] = []
-        for row, value in changed.items():
-            at, name = places.get(row, (-1, row.name.encode()))
-            lines = [b"%b %b" % (name, line) for line in row.lines(value)]
-            # A line above an include could be overruled by it.
-            if at < 0 or at < last_include:
-                tail += lines
-            else:
-                inserts.setdefault(at, []).extend(lines)
+        written: set[Option[Any]] = set()
+        lines = content.split(b"\n")
+        names = [_option_name(line) for line in lines]
+        # A line above an include could be overruled by it.
+        last_include = max((at for at, name in enumerate(names) if name == b"include"), default=-1)
         output: list[bytes] = []
-        for number, line in enumerate([*kept, b""]):
-            output += inserts.get(number, ())
-            if number < len(kept):
+        for at, (line, name) in enumerate(zip(lines, names, strict=True)):
+            row = BY_NAME.get(name)
+            if row is None or not (row in changed or row in written):
                 output.append(line)
-        if tail:
-            if _REWRITE_MARK not in output:
-                output += [b"", _REWRITE_MARK]
-            output += tail
-        return b"\n".join(output) + b"\n"
+            elif row not in written and at > last_include:
+                output += _option_lines(name, row, changed.pop(row))
+                written.add(row)
+        while output and not output[-1].strip():
+            output.pop()
+        if changed and _REWRITE_MARK not in output:
+            output += [b"", _REWRITE_MARK]
+        for row, value in changed.items():
+            output += _option_lines(row.name.encode(), row, value)
+        return b"\n".join([*output, b""])
 
 
 # ---------------------------------------------------------------------------
@@ -346,9 +332,13 @@ def _set_failed(name: bytes, reason: str) -> ConfigError:
 
 
 def _option_name(line: bytes) -> bytes:
-    """The option that a line of a file sets; empty for a comment or a blank line."""
-    words = line.split(None, 1)
-    return words[0].lower() if words and not words[0].startswith(b"#") else b""
+    """The option that a valid line of a file sets; empty for a comment or a blank line."""
+    line = line.strip()
+    return split_words(line)[0].lower() if line and not line.startswith(b"#") else b""
+
+
+def _option_lines(name: bytes, row: Option[Any], value: Any) -> list[bytes]:
+    return [b"%b %b" % (name, line) for line in row.lines(value)]
 
 
 def _replace_file(path: str, content: bytes) -> None:

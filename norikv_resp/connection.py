@@ -225,7 +225,8 @@ class Connection(asyncio.Protocol):
             error = ReplyError(b"ERR internal error, see the server's log")
         replies: list[bytes] = []
         self._add(error if error is not None else future.result(), replies)
-        self.server.keyspace.need = 0
+        # What a waiting command has seen is not known here: its reply waits for all of it.
+        self.server.keyspace.depend_on_all()
         self._deliver(replies)
         self.schedule()
 

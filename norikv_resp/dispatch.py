@@ -123,7 +123,7 @@ class Dispatcher:
                 return ReplyError(b"EXECABORT Transaction discarded because of: " + text)
             if request[0].upper() not in (b"WATCH", b"MULTI", b"DISCARD"):
                 ctx.queue_error = True
-        return error
+        return error.with_traceback(None)
 
     def call(self, ctx: Context, command: Command, request: Request) -> Any:
         """Run an admitted command and account for it. Returns as ``execute`` does."""
@@ -173,7 +173,8 @@ class Dispatcher:
                 return self._run_once(ctx, command, request, at)
             return command.run(ctx, request)
         except ReplyError as error:
-            return error
+            # Constants are raised again and again: each time would lengthen their traceback.
+            return error.with_traceback(None)
         except CorruptRecord as error:
             log.critical("damaged record met by %s: %s", command.full_name, error)
             return ReplyError(b"ERR the stored record is damaged: run norikv-resp check")

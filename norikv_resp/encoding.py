@@ -32,10 +32,14 @@ ROW_SYSTEM, ROW_DATABASE, ROW_KEY, ROW_ELEMENT = b"!", b"d", b"m", b"e"
 ROW_EXPIRY, ROW_IDEM, ROW_IDEM_EXPIRY, ROW_RECLAIM, ROW_SWEEP = b"x", b"i", b"j", b"r", b"s"
 IDS_ROW = b"!ids"
 
+# Where each sweep goes on, on disk, frozen: nothing is left below that row of its family.
+CURSOR_EXPIRY, CURSOR_IDEM, CURSOR_RECLAIM = b"sexpiry", b"sidem", b"sreclaim"
+
 # What a reclamation row names, on disk, frozen.
 RECLAIM_COLLECTION, RECLAIM_NAMESPACE, RECLAIM_IDEM = 1, 2, 3
 
-#: The value of a row whose key says everything.
+#: The value of a row whose key says everything. A reclamation row's value goes on with the
+#: last element key that has been removed.
 PRESENT = b"\x01"
 
 #: Longer strings are stored as chunks of this many bytes.
@@ -132,14 +136,33 @@ def split_idem_expiry_row(row: bytes) -> tuple[int, int, bytes]:
     return _key_u64.unpack_from(row, 1)[0], _key_u32.unpack_from(row, 9)[0], row[13:]
 
 
-def reclaim_row(kind: int, number: int) -> bytes:
-    """The row that queues a collection or an epoch for reclamation."""
-    return ROW_RECLAIM + bytes((kind,)) + _key_u64.pack(number)
+def reclaim_row(index: int, kind: int, number: int) -> bytes:
+    """The row that queues a collection or an epoch for reclamation.
+
+    *index* is that of the command that deleted it, so that the queue is in
+    order of arrival and its reader never goes back over what it has removed.
+    """
+    return ROW_RECLAIM + _key_u64.pack(index) + bytes((kind,)) + _key_u64.pack(number)
 
 
-def split_reclaim_row(row: bytes) -> tuple[int, int]:
-    """``(kind, number)`` of a reclamation row."""
-    return row[1], _key_u64.unpack_from(row, 2)[0]
+def split_reclaim_row(row: bytes) -> tuple[int, int, int]:
+    """``(index, kind, number)`` of a reclamation row."""
+    return _key_u64.unpack_from(row, 1)[0], row[9], _key_u64.unpack_from(row, 10)[0]
+
+
+def expiry_bound(at: int) -> bytes:
+    """The least expiry row of deadline *at*; a bound for ranges."""
+    return ROW_EXPIRY + _key_u64.pack(at)
+
+
+def idem_expiry_bound(at: int) -> bytes:
+    """The least idempotency expiry row of deadline *at*; a bound for ranges."""
+    return ROW_IDEM_EXPIRY + _key_u64.pack(at)
+
+
+def idem_prefix(epoch: int) -> bytes:
+    """What the idempotency records of one epoch begin with."""
+    return ROW_IDEM + _key_u32.pack(epoch)
 
 
 def database_row(number: int) -> bytes:
@@ -256,3 +279,12 @@ def decode_record(raw: bytes) -> Record:
     except struct.error:
         raise CorruptRecord(f"metadata record of {len(raw)} bytes is cut short") from None
     return Record(type_, term, index, expire_at, row_at, value)
+
+
+def peek_record(raw: bytes) -> tuple[int, int]:
+    """``(type, expire_at)`` of a metadata row without decoding its value; CorruptRecord."""
+    if len(raw) < HEAD_SIZE + 8 * (raw[1] & _HAS_EXPIRY if len(raw) > 1 else 0):
+        raise CorruptRecord(f"metadata record of {len(raw)} bytes is cut short")
+    if raw[0] not in TYPE_NAMES:
+        raise CorruptRecord(f"unknown type {raw[0]}")
+    return raw[0], _u64.unpack_from(raw, HEAD_SIZE)[0] if raw[1] & _HAS_EXPIRY else 0

@@ -122,8 +122,17 @@ class WritesRefused(ReplyError):
         super().__init__(f"MISCONF Writes are refused: {reason}")
 
 
+class UnsupportedOption(ReplyError):
+    """A word of EXPIRE that is none of its options."""
+
+    def __init__(self, word: bytes) -> None:
+        super().__init__(b"ERR Unsupported option " + word)
+
+
 OUT_OF_RANGE = ReplyError(b"ERR value is out of range")
 NO_SUCH_KEY = ReplyError(b"ERR no such key")
+SAME_OBJECT = ReplyError(b"ERR source and destination objects are the same")
+INVALID_CURSOR = ReplyError(b"ERR invalid cursor")
 DB_OUT_OF_RANGE = ReplyError(b"ERR DB index is out of range")
 NOT_AUTHENTICATED = ReplyError(b"NOAUTH Authentication required.")
 EXEC_ABORTED = ReplyError(b"EXECABORT Transaction discarded because of previous errors.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from norikv_resp.clock import Clock
 from norikv_resp.encoding import (
     CHUNK,
+    CURSOR_EXPIRY,
     IDS_ROW,
     PRESENT,
     RECLAIM_COLLECTION,
@@ -30,12 +31,15 @@ from norikv_resp.encoding import (
     decode_database,
     decode_ids,
     decode_record,
+    element_prefix,
     encode_database,
     encode_ids,
     encode_record,
+    expiry_bound,
     expiry_row,
     namespace_prefix,
     pack_head,
+    peek_record,
     reclaim_row,
 )
 from norikv_resp.errors import ReplyError, WrongType
@@ -48,6 +52,12 @@ RECORD_OVERHEAD = 320
 
 #: Lower epochs are those that numbered databases begin with: two each.
 FIRST_EPOCH = 2 * 65536
+
+#: Rows that one merged read of a scan fetches, and bytes after which a scan stops early.
+PAGE_ROWS, PAGE_BYTES = 256, 4 << 20
+
+#: How many strings are remembered as built piece by piece (OBJECT ENCODING raw).
+RAW_REMEMBERED = 10_000
 
 _new_record = tuple.__new__
 
@@ -80,11 +90,19 @@ class Keyspace:
         self.changes = 0
         self._next_cid, self._next_epoch = 1, FIRST_EPOCH
         self._dirty: set[Database] = set()
+        #: Counts failed commits, for those who remember what they have staged.
+        self.rollbacks = 0
+
+        # The expiry index.
+        #: No row of the index is less than this one: the sweeper's way goes on here.
+        self.expiry_cursor = expiry_bound(0)
 
         # The running batch.
         self.now = self.clock.now()
         #: The highest index that the batch has seen or staged.
         self.need = 0
+        #: The last index of a frame, committed or not.
+        self.sealed = self.index
         #: Everything after a flush or a swap depends on this index.
         self.barrier = 0
 
@@ -95,14 +113,20 @@ class Keyspace:
 
         # The cache: two generations, of which the older is dropped when the younger is full.
         self.cache_bytes = 0
+        #: Strings that Redis would hold unshared after APPEND and SETRANGE: epoch and key to index.
+        self.raw_strings: dict[tuple[int, bytes], int] = {}
         self._load()
 
     def _load(self) -> None:
         ids = self.store.get(IDS_ROW)
         if ids is not None:
             self._next_cid, self._next_epoch = decode_ids(ids)
+        self._load_expiry_cursor()
         for database in self.databases:
             database.load()
+
+    def _load_expiry_cursor(self) -> None:
+        self.expiry_cursor = self.store.get(CURSOR_EXPIRY) or expiry_bound(0)
 
     # ---- the batch
 
@@ -112,8 +136,12 @@ class Keyspace:
         self.need = 0
 
     def depend_on_all(self) -> None:
-        """The running command has seen more than single keys: a range, a count."""
-        self.need = self.index
+        """The running command has seen more than single keys: a range, a count.
+
+        Not simply the last index: a write command that changed nothing has
+        taken one for which no frame will come.
+        """
+        self.need = max(self.need, self.index if self.store.open else self.sealed)
 
     def seal(self) -> None:
         """End of a loop turn: everything staged becomes one frame."""
@@ -121,7 +149,9 @@ class Keyspace:
         for database in self._dirty:
             store.open[database.row] = database.encode()
         self._dirty.clear()
-        store.seal(self.index, self.now)
+        if store.open:
+            self.sealed = self.index
+            store.seal(self.index, self.now)
 
     # ---- allocation
 
@@ -199,7 +229,10 @@ class Keyspace:
 
     def rolled_back(self, rows: Iterable[bytes]) -> None:
         """The store has dropped staged *rows*: forget what was derived from them."""
+        self.rollbacks += 1
+        self.sealed = self.store.durable
         self._dirty.clear()
+        self._load_expiry_cursor()
         for database in self.databases:
             database.load()
         by_prefix = {database.prefix: database for database in self.databases}
@@ -282,8 +315,9 @@ class Database:
             if number == self.number and self.get(key) is not None:
                 keyspace.key_changed(self, key)
         rows = keyspace.store.open
-        rows[reclaim_row(RECLAIM_NAMESPACE, self.epoch)] = PRESENT
-        rows[reclaim_row(RECLAIM_IDEM, self.idem_epoch)] = PRESENT
+        index = keyspace.index
+        rows[reclaim_row(index, RECLAIM_NAMESPACE, self.epoch)] = PRESENT
+        rows[reclaim_row(index, RECLAIM_IDEM, self.idem_epoch)] = PRESENT
         self.epoch, self.idem_epoch = keyspace.new_epoch(), keyspace.new_epoch()
         self.prefix = namespace_prefix(self.epoch)
         self.keys = self.expires = 0
@@ -379,7 +413,7 @@ class Database:
             raw = store.get(row)
             if raw is None:
                 if keyspace.index > store.durable and store.is_pending(row):
-                    keyspace.need = keyspace.index  # an absence that can still be taken back
+                    keyspace.depend_on_all()  # an absence that can still be taken back
                 return None
             record = decode_record(raw)
         self._cache(key, record)
@@ -467,7 +501,8 @@ class Database:
         A deadline that moves back keeps the row it has: the sweeper meets it
         early, looks at the key and writes the row anew.
         """
-        rows = self.keyspace.store.open
+        keyspace = self.keyspace
+        rows = keyspace.store.open
         row_at = old.row_at if old is not None else 0
         if not expire_at:
             if row_at:
@@ -480,11 +515,16 @@ class Database:
             rows[expiry_row(row_at, self.epoch, key)] = b""
         else:
             self.expires += 1
-        rows[expiry_row(expire_at, self.epoch, key)] = PRESENT
+        row = expiry_row(expire_at, self.epoch, key)
+        rows[row] = PRESENT
+        if row < keyspace.expiry_cursor:  # a deadline in the past: the sweeper has to go back
+            keyspace.expiry_cursor = rows[CURSOR_EXPIRY] = row
         return expire_at
 
     def set_deadline(self, key: bytes, record: Record, expire_at: int) -> None:
         """Change when a key expires; 0 for never. The value stays where it is."""
+        if self.built_in_place(key, record):
+            self.remember_raw(key)
         self.put_record(key, record.type, record.value, expire_at)
 
     def move_row(self, key: bytes, record: Record) -> None:
@@ -538,6 +578,49 @@ class Database:
         self._staged(key)
         target.put_record(new_key, old.type, old.value, old.expire_at)
 
+    def stored(self, key: bytes) -> Record | None:
+        """Sweeper: the record of a key, expired or not, without touching the cache."""
+        record = self.young.get(key) or self.older.get(key)
+        if record is None:
+            raw = self.keyspace.store.get(self.prefix + key)
+            record = decode_record(raw) if raw is not None else None
+        return record
+
+    def reclaim(self, key: bytes, record: Record) -> None:
+        """Sweeper: remove the rows of a key whose deadline has passed.
+
+        The key did not exist any more, so its version and watchers stay; who
+        caches keys is told.
+        """
+        keyspace = self.keyspace
+        self.forget(key)
+        rows = keyspace.store.open
+        rows[expiry_row(record.row_at, self.epoch, key)] = b""
+        rows[self.prefix + key] = b""
+        self._release_body(record)
+        self.keys -= 1
+        self.expires -= 1
+        keyspace.mark_dirty(self)
+        if keyspace.observer is not None:
+            keyspace.observer(self, key)
+
+    def copy_value(self, record: Record) -> bytes | Chunks | Collection:
+        """The value of a record for another key: elements get rows of their own. O(elements)."""
+        value = record.value
+        if type(value) is bytes:
+            return value
+        assert isinstance(value, (Chunks, Collection))
+        keyspace = self.keyspace
+        rows = keyspace.store.open
+        cid = keyspace.new_cid()
+        source, target = element_prefix(value.cid), element_prefix(cid)
+        low, high = source, prefix_end(source)
+        while found := keyspace.store.range(low, high, limit=PAGE_ROWS):
+            for row, element in found:
+                rows[target + row[len(source) :]] = element
+            low = found[-1][0] + b"\0"
+        return value._replace(cid=cid)
+
     def find_stored(self, key: bytes) -> Record | None:
         """The record of a key, also when its deadline has passed."""
         return self.young.get(key) or self._find(key)
@@ -561,6 +644,7 @@ class Database:
 
         Rewrites only the chunks concerned. The deadline stays. *data* must not be empty.
         """
+        self.remember_raw(key)
         end = offset + len(data)
         length = self.string_length(record)
         if max(end, length) <= CHUNK:
@@ -593,33 +677,64 @@ class Database:
         value = record.value
         if type(value) is not bytes:
             assert isinstance(value, (Chunks, Collection))
-            self.keyspace.store.open[reclaim_row(RECLAIM_COLLECTION, value.cid)] = PRESENT
+            keyspace = self.keyspace
+            row = reclaim_row(keyspace.index, RECLAIM_COLLECTION, value.cid)
+            keyspace.store.open[row] = PRESENT
 
     # ---- ranges
 
-    def scan_from(
-        self, after: bytes | None, limit: int, *, begins: bytes = b""
-    ) -> list[tuple[bytes, Record]]:
-        """Up to *limit* existing keys in byte order, those after *after* that begin with *begins*.
+    def page(
+        self, start: bytes, limit: int, begins: bytes = b""
+    ) -> tuple[list[tuple[bytes, int]], bytes | None]:
+        """The keys that exist, with their types, among the next *limit* stored ones in byte order.
 
-        O(limit + expired keys passed). The running command then depends on everything staged.
+        Those from *start* on that begin with *begins*; second, where to go on, None at the
+        end. Stops early when large values had to be read over. The running command then
+        depends on everything staged. O(limit).
         """
         keyspace = self.keyspace
         keyspace.depend_on_all()
-        low = self.prefix + (begins if after is None else max(begins, after + b"\0"))
+        now = keyspace.now
+        low = self.prefix + max(begins, start)
         high = prefix_end(self.prefix + begins)
-        found: list[tuple[bytes, Record]] = []
-        while len(found) < limit:
-            want = limit - len(found)
+        found: list[tuple[bytes, int]] = []
+        passed = 0
+        while limit > 0 and passed < PAGE_BYTES:
+            want = min(limit, PAGE_ROWS)
             rows = keyspace.store.range(low, high, limit=want)
             for row, raw in rows:
-                record = decode_record(raw)
-                if not record.expire_at or record.expire_at > keyspace.now:
-                    found.append((row[5:], record))
+                passed += len(raw)
+                type_, expire_at = peek_record(raw)
+                if not expire_at or expire_at > now:
+                    found.append((row[5:], type_))
             if len(rows) < want:
-                break
+                return found, None
+            limit -= want
             low = rows[-1][0] + b"\0"
-        return found
+        return found, low[5:]
+
+    def last_key(self) -> bytes | None:
+        """The greatest stored key, expired or not; None in an empty database."""
+        rows = self.keyspace.store.range(
+            self.prefix, prefix_end(self.prefix), reverse=True, limit=1
+        )
+        return rows[0][0][5:] if rows else None
+
+    # ---- what Redis's tools look at
+
+    def remember_raw(self, key: bytes) -> None:
+        """The running command has built this string in place, which Redis shows as ``raw``.
+
+        As in Redis, a restart forgets it.
+        """
+        raw_strings = self.keyspace.raw_strings
+        if len(raw_strings) >= RAW_REMEMBERED:
+            del raw_strings[next(iter(raw_strings))]
+        raw_strings[self.epoch, key] = self.keyspace.index
+
+    def built_in_place(self, key: bytes, record: Record) -> bool:
+        """Whether the value was last changed by a command that called ``remember_raw``."""
+        return self.keyspace.raw_strings.get((self.epoch, key)) == record.index
 
     # ---- events
 

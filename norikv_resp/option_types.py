@@ -551,7 +551,7 @@ class OutputLimits(Option[dict[str, OutputLimit]]):
         return "`<class> <hard> <soft> <seconds>`, one or more times"
 
 
-class Directive(Option[tuple[tuple[bytes, ...], ...]]):
+class Directive(Option[tuple[tuple[str, ...], ...]]):
     """A line that may stand several times in a file and that CONFIG GET does not know."""
 
     many_words = True
@@ -564,17 +564,17 @@ class Directive(Option[tuple[tuple[bytes, ...], ...]]):
         self.least = least
 
     def parse(
-        self, words: Sequence[bytes], current: tuple[tuple[bytes, ...], ...]
-    ) -> tuple[tuple[bytes, ...], ...]:
+        self, words: Sequence[bytes], current: tuple[tuple[str, ...], ...]
+    ) -> tuple[tuple[str, ...], ...]:
         if len(words) < self.least:
             raise OptionError("wrong number of arguments")
-        return (*current, tuple(words))
+        return (*current, tuple(map(to_text, words)))
 
-    def show(self, value: tuple[tuple[bytes, ...], ...]) -> bytes:
+    def show(self, value: tuple[tuple[str, ...], ...]) -> bytes:
         return b"\n".join(self.lines(value))
 
-    def lines(self, value: tuple[tuple[bytes, ...], ...]) -> list[bytes]:
-        return [b" ".join(map(quote, words)) for words in value]
+    def lines(self, value: tuple[tuple[str, ...], ...]) -> list[bytes]:
+        return [b" ".join(quote(to_bytes(word)) for word in words) for words in value]
 
     def accepts(self) -> str:
         return f"`{self.syntax}`"

@@ -19,6 +19,7 @@ from norikv_resp.commands import FAMILIES
 from norikv_resp.config import Config, StartupError
 from norikv_resp.connection import Connection
 from norikv_resp.context import Context, FastHandler
+from norikv_resp.cursors import Cursors
 from norikv_resp.dispatch import Dispatcher
 from norikv_resp.errors import CommitFailed
 from norikv_resp.expiry import Sweeper
@@ -76,6 +77,7 @@ class Server:
         self.hub.wake = self._wake_messages
         self.tracking = Tracking(self._context_of, config.tracking_table_max_keys)
         self.dispatcher = Dispatcher(self, self.registry)
+        self.cursors = Cursors()
 
         # Opened by ``open``.
         self.keyspace: Keyspace
@@ -296,16 +298,9 @@ class Server:
 
     def _sweep(self) -> None:
         """Reclaim what has expired or was deleted, more often while there is more."""
-        if self.stopping.is_set():
-            return
-        more = False
-        if self.keyspace.store.refusal is None:
-            self.keyspace.begin_batch()
-            more = self.sweeper.step()
-            if self.keyspace.store.open:
-                self.schedule_seal()
-        delay = 0.002 if more else 1 / min(max(self.config.hz, 1), 500)
-        self.loop.call_later(delay, self._sweep)
+        if not self.stopping.is_set():
+            interval = 1 / min(max(self.config.hz, 1), 500)
+            self.loop.call_later(self.sweeper.turn(interval), self._sweep)
 
     # ---- the loop turn
 

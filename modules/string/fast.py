@@ -1,0 +1,139 @@
+"""The hot paths of GET, SET, INCR and MGET.
+
+Each does the whole common case of its command, gates left out that a hot path
+never meets (see ``Context.refresh``), and returns the encoded reply. It
+returns None before it has changed anything where the general path is needed:
+another arity, options, other types, long values, deadlines that have passed,
+refused writes. ``keys.young`` is the keyspace's cache of decoded records.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from norikv_resp.command import INT64_MAX, Command, Handler, Request
+from norikv_resp.encoding import CHUNK
+
+from . import commands, counters
+
+if TYPE_CHECKING:
+    from norikv_resp.context import Context
+    from norikv_resp.loader import ModuleAPI
+
+_OK = b"+OK\r\n"
+_NULL, _NULL3 = b"$-1\r\n", b"_\r\n"
+#: Bulk strings by their size: formatting into a ready head is the fastest way to encode one.
+_BULKS = [b"$%d\r\n%%b\r\n" % size for size in range(1024)]
+#: Counters of at most this many digits cannot overflow by one.
+_SAFE_DIGITS = len(str(INT64_MAX)) - 1
+
+
+def _declared(handler: Handler) -> Command:
+    """The command that a handler was declared as."""
+    (declared,) = handler.__dict__["_commands"]
+    assert isinstance(declared, Command)
+    return declared
+
+
+_GET, _SET = _declared(commands.get), _declared(commands.set_)
+_INCR, _MGET = _declared(counters.incr), _declared(commands.mget)
+
+
+def fast_get(ctx: Context, request: Request) -> bytes | None:
+    """GET of a short string, or of nothing."""
+    if len(request) != 2:
+        return None
+    keys = ctx.keys
+    record = keys.young.get(request[1])
+    if record is None:
+        if keys.keyspace.events is not None:
+            return None
+        record = keys.get(request[1])
+        if record is None:
+            _GET.calls += 1
+            return _NULL3 if ctx.resp3 else _NULL
+    value = record[5]
+    if type(value) is not bytes:
+        return None
+    keyspace = keys.keyspace
+    if record[3] and record[3] <= keyspace.now:
+        return None
+    if record[2] > keyspace.need:
+        keyspace.need = record[2]
+    _GET.calls += 1
+    size = len(value)
+    return _BULKS[size] % value if size < 1024 else b"$%d\r\n%b\r\n" % (size, value)
+
+
+def fast_set(ctx: Context, request: Request) -> bytes | None:
+    """SET without options."""
+    if len(request) != 3:
+        return None
+    _, key, value = request
+    if type(key) is not bytes or type(value) is not bytes:
+        raise TypeError("a request is a list of bytes")
+    keys = ctx.keys
+    keyspace = keys.keyspace
+    if keyspace.store.refusal is not None or keyspace.events is not None or len(value) > CHUNK:
+        return None
+    keyspace.index += 1
+    keys.put(key, value)
+    _SET.calls += 1
+    return _OK
+
+
+def fast_incr(ctx: Context, request: Request) -> bytes | None:
+    """INCR of a cached counter without a deadline."""
+    if len(request) != 2:
+        return None
+    keys = ctx.keys
+    key = request[1]
+    record = keys.young.get(key)
+    if record is None or record[3]:
+        return None
+    value = record[5]
+    if type(value) is not bytes or not 0 < len(value) <= _SAFE_DIGITS:
+        return None
+    keyspace = keys.keyspace
+    if keyspace.store.refusal is not None or keyspace.events is not None:
+        return None
+    if not value.isdigit() or (value[0] == 48 and value != b"0"):
+        return None
+    total = b"%d" % (int(value) + 1)
+    keyspace.index += 1
+    keys.put(key, total)
+    _INCR.calls += 1
+    return b":%b\r\n" % total
+
+
+def fast_mget(ctx: Context, request: Request) -> bytes | None:
+    """MGET of cached short strings."""
+    count = len(request) - 1
+    if not count:
+        return None
+    keys = ctx.keys
+    keyspace = keys.keyspace
+    young, now, need = keys.young, keyspace.now, keyspace.need
+    parts = [b"*%d\r\n" % count]
+    for key in request[1:]:
+        record = young.get(key)
+        if record is None:
+            return None
+        _, _, index, expire_at, _, value = record
+        if type(value) is not bytes or (expire_at and expire_at <= now):
+            return None
+        if index > need:
+            need = index
+        size = len(value)
+        parts.append(_BULKS[size] % value if size < 1024 else b"$%d\r\n%b\r\n" % (size, value))
+    keyspace.need = need
+    _MGET.calls += 1
+    return b"".join(parts)
+
+
+def register(api: ModuleAPI) -> None:
+    """Give the commands their hot paths."""
+    api.fast(b"GET", fast_get)
+    api.fast(b"SET", fast_set)
+    api.fast(b"INCR", fast_incr)
+    api.fast(b"MGET", fast_mget)

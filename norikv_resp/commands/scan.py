@@ -1,0 +1,202 @@
+"""Walking over keys: SCAN, KEYS and RANDOMKEY, in key order and by seeks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from norikv_resp.command import READONLY, Arg, Bytes, Int, Pattern, command
+from norikv_resp.context import Context
+from norikv_resp.cursors import parse_cursor
+from norikv_resp.encoding import TYPE_NAMES
+from norikv_resp.errors import SyntaxProblem
+from norikv_resp.glob import Matcher, compile_glob, is_literal
+from norikv_resp.keyspace import Database
+
+#: Keys that one SCAN looks at, whatever its COUNT: about 20 ms.
+SCAN_MOST = 10_000
+SCAN_DEFAULT = 10
+
+#: KEYS looks at this many keys at once and lets others run in between.
+KEYS_SLICE = 5_000
+
+#: How RANDOMKEY guesses: random targets tried, and neighbours among which it then chooses.
+GUESSES, NEIGHBOURS = 4, 16
+
+_SPECIAL = re.compile(rb"[*?\[\\]")
+_TYPE_OF_NAME = {name: number for number, name in TYPE_NAMES.items()}
+
+
+def literal_prefix(pattern: bytes) -> bytes:
+    """What everything that matches *pattern* begins with."""
+    special = _SPECIAL.search(pattern)
+    return pattern if special is None else pattern[: special.start()]
+
+
+# --------------------------------------------------------------------------
+# SCAN
+
+
+@dataclass(frozen=True)
+class Cursor(Arg):
+    """A cursor of SCAN; 0 begins."""
+
+    name: str = "cursor"
+    type = "integer"
+
+    def convert(self, data: bytes) -> int:
+        return parse_cursor(data)
+
+
+@command(
+    "SCAN",
+    since="2.8.0",
+    group="generic",
+    flags=READONLY,
+    summary="Goes on with a walk over the keys of the selected database.",
+    complexity="O(COUNT) for every call; MATCH with a literal beginning seeks to it",
+    args=(
+        Cursor(),
+        Pattern("pattern", token="MATCH", optional=True),
+        Int("count", token="COUNT", optional=True),
+        Bytes("kind", token="TYPE", optional=True, display="type"),
+    ),
+    tips=("nondeterministic_output", "request_policy:special", "response_policy:special"),
+)
+def scan(
+    ctx: Context, cursor: int, pattern: bytes | None, count: int | None, kind: bytes | None
+) -> list[Any]:
+    if count is None:
+        count = SCAN_DEFAULT
+    elif count < 1:
+        raise SyntaxProblem
+    cursors = ctx.server.cursors
+    start = cursors.position(cursor) if cursor else b""
+    if pattern is not None and is_literal(pattern):
+        return [b"0", _scan_literal(ctx.keys, start, pattern, kind)]
+    begins = b"" if pattern is None else literal_prefix(pattern)
+    found, after = ctx.keys.page(start, min(count, SCAN_MOST), begins)
+    if kind is not None:
+        wanted = _TYPE_OF_NAME.get(kind.lower())
+        found = [(key, type_) for key, type_ in found if type_ == wanted]
+    keys = [key for key, _ in found]
+    if pattern is not None:
+        keys = list(filter(compile_glob(pattern), keys))
+    following = 0 if after is None else cursors.keep(after, cursor, ctx.config.scan_cursors)
+    return [b"%d" % following, keys]
+
+
+def _scan_literal(keys: Database, start: bytes, key: bytes, kind: bytes | None) -> list[bytes]:
+    """What a scan for one key finds from *start* on: a single look-up."""
+    record = keys.get(key) if key >= start else None
+    if record is None or (kind is not None and TYPE_NAMES[record.type] != kind.lower()):
+        return []
+    return [key]
+
+
+# --------------------------------------------------------------------------
+# KEYS
+
+
+@command(
+    "KEYS",
+    since="1.0.0",
+    group="generic",
+    flags=READONLY,
+    summary="Lists the keys that match a pattern.",
+    complexity="O(N), N the number of keys with the pattern's literal beginning; above some "
+    "thousand keys others' commands run meanwhile, and what they change may be seen or not",
+    args=(Pattern("pattern"),),
+    acl=("keyspace", "dangerous"),
+    tips=("request_policy:all_shards", "nondeterministic_output_order"),
+)
+def keys(ctx: Context, pattern: bytes) -> Any:
+    if is_literal(pattern):
+        return [] if ctx.keys.get(pattern) is None else [pattern]
+    matches, begins = compile_glob(pattern), literal_prefix(pattern)
+    found, after = _matching(ctx.keys, b"", begins, matches)
+    if after is None:
+        return found
+    if not ctx.executing:
+        return _keys_in_slices(ctx, found, after, begins, matches)
+    while after is not None:
+        more, after = _matching(ctx.keys, after, begins, matches)
+        found += more
+    return found
+
+
+def _matching(
+    database: Database, start: bytes, begins: bytes, matches: Matcher
+) -> tuple[list[bytes], bytes | None]:
+    page, after = database.page(start, KEYS_SLICE, begins)
+    return [key for key, _ in page if matches(key)], after
+
+
+async def _keys_in_slices(
+    ctx: Context, found: list[bytes], after: bytes | None, begins: bytes, matches: Matcher
+) -> list[bytes]:
+    while after is not None:
+        await asyncio.sleep(0)
+        ctx.server.keyspace.begin_batch()
+        more, after = _matching(ctx.keys, after, begins, matches)
+        found += more
+    return found
+
+
+# --------------------------------------------------------------------------
+# RANDOMKEY
+
+
+@command(
+    "RANDOMKEY",
+    since="1.0.0",
+    group="generic",
+    flags=READONLY,
+    summary="Picks a key at random, nil if there is none. Not all keys are equally likely.",
+    complexity="O(L), L the length of keys",
+    tips=("request_policy:all_shards", "response_policy:special", "nondeterministic_output"),
+)
+def randomkey(ctx: Context) -> bytes | None:
+    database = ctx.keys
+    page, after = database.page(b"", NEIGHBOURS)
+    if after is None:
+        return random.choice(page)[0] if page else None
+    last = database.last_key()
+    assert last is not None
+    target = _random_place(database, page[0][0] if page else after, last)
+    page, after = database.page(target, NEIGHBOURS)
+    if not page:
+        page, after = database.page(b"", NEIGHBOURS)
+    # A stretch of expired keys: the next one that exists.
+    while not page and after is not None:
+        page, after = database.page(after, SCAN_MOST)
+    return random.choice(page)[0] if page else None
+
+
+def _random_place(database: Database, low: bytes, high: bytes) -> bytes:
+    """A random place between two keys, in the alphabet that the keys met on the way use.
+
+    A byte taken evenly from 0 to 255 would nearly always miss keys made of
+    digits; so every guess is drawn between the least and the greatest byte
+    seen at each position, and the key that it leads to widens that.
+    """
+    met = [low, high]
+    target = low
+    for _ in range(GUESSES):
+        target = _draw(met)
+        page, _after = database.page(target, 1)
+        if page:
+            met.append(page[0][0])
+    return target
+
+
+def _draw(met: list[bytes]) -> bytes:
+    longest = max(met, key=len)
+    drawn = bytearray()
+    for column in range(len(longest)):
+        seen = [key[column] for key in met if len(key) > column]
+        drawn.append(random.randint(min(seen), max(seen)))
+    return bytes(drawn)

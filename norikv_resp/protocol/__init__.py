@@ -1,0 +1,41 @@
+"""The Redis protocol: reading requests, writing replies, keeping replies for later."""
+
+from norikv_resp.protocol.reply import (
+    NO_REPLY,
+    NULL_ARRAY,
+    OK,
+    FrozenReplyError,
+    DoubleText,
+    Map,
+    Push,
+    SetReply,
+    Simple,
+    Verbatim,
+    encode,
+    encode_into,
+    format_double,
+    freeze,
+    thaw,
+)
+from norikv_resp.protocol.request import ProtocolError, RequestReader, split_inline
+
+__all__ = [
+    "NO_REPLY",
+    "NULL_ARRAY",
+    "OK",
+    "FrozenReplyError",
+    "DoubleText",
+    "Map",
+    "ProtocolError",
+    "Push",
+    "RequestReader",
+    "SetReply",
+    "Simple",
+    "Verbatim",
+    "encode",
+    "encode_into",
+    "format_double",
+    "freeze",
+    "split_inline",
+    "thaw",
+]
