@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from norikv_resp.command import Request
 from norikv_resp.context import REPLY_ON, REPLY_SKIP, REPLY_SKIP_NEXT, Context
 from norikv_resp.dispatch import is_waiting
-from norikv_resp.errors import CommitFailed, ReplyError
+from norikv_resp.errors import INTERNAL, CommitFailed, ReplyError
 from norikv_resp.logs import log
 from norikv_resp.protocol import NO_REPLY, ProtocolError, RequestReader, encode
 
@@ -175,6 +175,10 @@ class Connection(asyncio.Protocol):
             server.stats.protocol_errors += 1
             replies.append(encode(error, False))
             self.closing_after_replies()
+        except Exception:
+            log.exception("defect in a hot path")
+            replies.append(encode(INTERNAL, False))
+            self.schedule()
         self._deliver(replies)
 
     def _execute(self, request: Request, replies: list[bytes]) -> bool:

@@ -8,17 +8,19 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from norikv_resp import notify
-from norikv_resp.acl import AccessControl
+from norikv_resp.acl import Acl
+from norikv_resp.bundled import module_names
 from norikv_resp.command import Registry, Request
 from norikv_resp.commands import FAMILIES
 from norikv_resp.config import Config, StartupError
 from norikv_resp.connection import Connection
 from norikv_resp.context import Context, FastHandler
+from norikv_resp.cursors import Cursors
 from norikv_resp.cursors import Cursors
 from norikv_resp.dispatch import Dispatcher
 from norikv_resp.errors import CommitFailed
@@ -72,7 +74,12 @@ class Server:
         self.fast_commands: dict[bytes, FastHandler] = {}
         self.modules: dict[str, LoadedModule] = {}
         self._load_families()
-        self.acl = AccessControl(self.registry, config)
+        self.acl = Acl(
+            self.registry,
+            all_channels=config.acl_pubsub_default == "allchannels",
+            log_max_len=config.acllog_max_len,
+        )
+        self.cursors = Cursors()
         self.hub: Hub[Context] = Hub()
         self.hub.wake = self._wake_messages
         self.tracking = Tracking(self._context_of, config.tracking_table_max_keys)
@@ -122,7 +129,7 @@ class Server:
 
     def _load_families(self) -> None:
         load_core(self.registry, FAMILIES)
-        for name in self.config.bundled_modules:
+        for name in module_names(self.config.bundled_modules):
             self._load(bundled_module(name), [])
         for line in self.config.loadmodule:
             path, *arguments = line
@@ -140,7 +147,7 @@ class Server:
         self.keyspace = Keyspace(store, config.databases, config.cache_size)
         store.listener = self
         self.idempotency = Idempotency(
-            config.idempotency_window, config.idempotency_max_records
+            config.idempotency_window * 1000, config.idempotency_max_records
         )
         self.idempotency.load(self.keyspace)
         self.notifier = Notifier(self.hub, self.keyspace)
@@ -202,7 +209,7 @@ class Server:
                 context.connection.apply_limits()
 
         def window(value: int) -> None:
-            self.idempotency.window_ms = value
+            self.idempotency.window_ms = value * 1000
 
         def records(value: int) -> None:
             self.idempotency.max_records = value
@@ -231,6 +238,7 @@ class Server:
             (Config.cache_size, cache),
             (Config.notify_keyspace_events, events),
             (Config.tracking_table_max_keys, tracked),
+            (Config.requirepass, self.acl.set_requirepass),
             (Config.appendfsync, self.keyspace.store.set_policy),
         ):
             follow(getattr(config, option.attribute))
@@ -277,6 +285,12 @@ class Server:
         except OSError as error:
             raise StartupError(f"can't listen on {path}: {error.strerror or error}") from None
         self._listeners.append(listener)
+
+    def addresses(self) -> list[str]:
+        """Where clients are accepted, for people."""
+        return [
+            _address(sock.getsockname()) for listener in self._listeners for sock in listener.sockets
+        ]
 
     def start_timers(self) -> None:
         """Begin the periodic work."""
@@ -549,6 +563,12 @@ class Server:
             await asyncio.sleep(0.005)
 
 
+def _address(name: Any) -> str:
+    if isinstance(name, tuple):
+        return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+    return str(name)
+
+
 def _is_loopback(host: str) -> bool:
     return host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")
 
@@ -564,7 +584,7 @@ def _quote(word: bytes) -> bytes:
     return f'"{text}"'.encode()
 
 
-async def serve(config: Config) -> int:
+async def serve(config: Config, started: Callable[[Sequence[str]], None]) -> int:
     """Run a server until it is asked to stop; the exit status."""
     loop = asyncio.get_running_loop()
     server = Server(config, loop)
@@ -580,17 +600,20 @@ async def serve(config: Config) -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, server.request_stop)
     server.start_timers()
-    log.info("Ready to accept connections")
+    started(server.addresses())
     await server.stopping.wait()
     await server.stop()
     return 0
 
 
-def run(config: Config) -> int:
-    """Run a server in this process until SIGTERM, SIGINT or SHUTDOWN; the exit status."""
+def run(config: Config, started: Callable[[Sequence[str]], None]) -> int:
+    """Run a server in this process until SIGTERM, SIGINT or SHUTDOWN; the exit status.
+
+    *started* is called with the addresses once clients are accepted. StartupError before that.
+    """
     sys.setswitchinterval(0.0005)
     try:
         import uvloop  # noqa: PLC0415
     except ImportError:
-        return asyncio.run(serve(config))
-    return uvloop.run(serve(config))
+        return asyncio.run(serve(config, started))
+    return uvloop.run(serve(config, started))

@@ -23,3 +23,8 @@ def ping(ctx: Context, message: bytes | None) -> Any:
 def select(ctx: Context, index: int) -> Any:
     ctx.select(index)
     return OK
+
+
+from norikv_resp.command import container
+
+CLIENT = container("CLIENT", since="2.4.0", group="connection", acl=("none",))

@@ -175,6 +175,10 @@ class Store:
         except LevelDBError as error:
             raise ReadFailed(f"LevelDB cannot read: {error}") from error
 
+    def is_pending(self, row: bytes) -> bool:
+        """Whether a change of this row is staged and not committed yet."""
+        return row in self.open or any(row in item.frame.rows for item in self._in_flight)
+
     def range(
         self, start: bytes, stop: bytes, *, reverse: bool = False, limit: int | None = None
     ) -> list[tuple[bytes, bytes]]:
