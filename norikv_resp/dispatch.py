@@ -116,13 +116,13 @@ class Dispatcher:
     def rejected(self, ctx: Context, request: Request, error: ReplyError) -> ReplyError:
         """An error before the call: it aborts an open transaction."""
         self.server.stats.error(error)
+        name = request[0].upper()
+        if name == b"EXEC":
+            ctx.end_transaction()
+            reason = error.text.partition(b" ")[2]
+            return ReplyError(b"EXECABORT Transaction discarded because of: " + reason)
         if ctx.queue is not None:
-            if request[0].upper() == b"EXEC":
-                ctx.end_transaction()
-                text = error.text.partition(b" ")[2]
-                return ReplyError(b"EXECABORT Transaction discarded because of: " + text)
-            if request[0].upper() not in (b"WATCH", b"MULTI", b"DISCARD"):
-                ctx.queue_error = True
+            ctx.queue_error = True
         return error.with_traceback(None)
 
     def call(self, ctx: Context, command: Command, request: Request) -> Any:
