@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from norikv_resp import notify
-from norikv_resp.acl import Acl
+from norikv_resp.acl import AccessControl
 from norikv_resp.bundled import module_names
 from norikv_resp.command import Registry, Request
 from norikv_resp.commands import FAMILIES
@@ -74,11 +74,7 @@ class Server:
         self.fast_commands: dict[bytes, FastHandler] = {}
         self.modules: dict[str, LoadedModule] = {}
         self._load_families()
-        self.acl = Acl(
-            self.registry,
-            all_channels=config.acl_pubsub_default == "allchannels",
-            log_max_len=config.acllog_max_len,
-        )
+        self.acl = AccessControl(self.registry, config)
         self.cursors = Cursors()
         self.hub: Hub[Context] = Hub()
         self.hub.wake = self._wake_messages
@@ -238,7 +234,6 @@ class Server:
             (Config.cache_size, cache),
             (Config.notify_keyspace_events, events),
             (Config.tracking_table_max_keys, tracked),
-            (Config.requirepass, self.acl.set_requirepass),
             (Config.appendfsync, self.keyspace.store.set_policy),
         ):
             follow(getattr(config, option.attribute))
