@@ -310,7 +310,8 @@ class Connection(asyncio.Protocol):
         """A commit has failed: held replies beyond *durable* become errors."""
         encoded = encode(error, False)
         for need, count, data in self.held:
-            self._write(data if need <= durable else encoded * count)
+            # A held message (count 0) depends on nothing but its place.
+            self._write(data if need <= durable or not count else encoded * count)
         self.held.clear()
         self.held_bytes = 0
         if self.stops:
@@ -327,9 +328,19 @@ class Connection(asyncio.Protocol):
 
     def push(self, message: Any) -> None:
         """Send what was not asked for: a message, an invalidation, a MONITOR line."""
+        self.push_encoded(encode(message, self.context.resp3))
+
+    def push_encoded(self, data: bytes) -> None:
+        """Send a message that is encoded already, behind the replies that are held.
+
+        Otherwise a message could overtake the confirmation of its subscription.
+        """
         if self.closing or self.transport.is_closing():
             return
-        self._write(encode(message, self.context.resp3))
+        if self.held:
+            self.hold(0, 0, data)
+        else:
+            self._write(data)
         self.server.check_output_limit(self)
 
     # ---- flow
