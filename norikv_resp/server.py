@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import secrets
 import signal
 import socket
 import sys
@@ -67,6 +68,8 @@ class Server:
         # For the life of the server.
         self.config = config
         self.loop = loop
+        #: 40 hexadecimal digits that no other start has.
+        self.run_id = secrets.token_hex(20)
         self.stats = Stats()
         self.slowlog = Slowlog(config)
         self.latency = Latency()
