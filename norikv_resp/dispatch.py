@@ -116,13 +116,13 @@ class Dispatcher:
     def rejected(self, ctx: Context, request: Request, error: ReplyError) -> ReplyError:
         """An error before the call: it aborts an open transaction."""
         self.server.stats.error(error)
+        name = request[0].upper()
+        if name == b"EXEC":
+            ctx.end_transaction()
+            reason = error.text.partition(b" ")[2]
+            return ReplyError(b"EXECABORT Transaction discarded because of: " + reason)
         if ctx.queue is not None:
-            if request[0].upper() == b"EXEC":
-                ctx.end_transaction()
-                text = error.text.partition(b" ")[2]
-                return ReplyError(b"EXECABORT Transaction discarded because of: " + text)
-            if request[0].upper() not in (b"WATCH", b"MULTI", b"DISCARD"):
-                ctx.queue_error = True
+            ctx.queue_error = True
         return error.with_traceback(None)
 
     def call(self, ctx: Context, command: Command, request: Request) -> Any:
@@ -147,6 +147,17 @@ class Dispatcher:
         if elapsed >= server.latency_threshold:
             server.latency.add("fast-command" if command.flags & Flag.FAST else "command", elapsed)
         return reply
+
+    def call_queued(self, ctx: Context, command: Command, request: Request) -> Any:
+        """Run a command that MULTI queued, if its user's rules still allow it."""
+        if not ctx.user.unrestricted:
+            try:
+                self.server.acl.authorize(ctx, *self.unwrap(command, request))
+            except ReplyError as error:
+                command.rejected += 1
+                self.server.stats.error(error)
+                return error
+        return self.call(ctx, command, request)
 
     def run(self, ctx: Context, command: Command, request: Request) -> Any:
         """The handler's reply, with what it raises as a value.

@@ -397,6 +397,7 @@ def setrange(ctx: Context, key: bytes, offset: int, value: bytes) -> int:
         return keys.string_length(record) if record is not None else 0
     model.check_length(offset + len(value), ctx.config.proto_max_bulk_len)
     if record is None:
+        keys.remember_raw(key)
         keys.put(key, value.rjust(offset + len(value), b"\0"))
         length = offset + len(value)
         keys.remember_raw(key)
@@ -427,6 +428,7 @@ def append(ctx: Context, key: bytes, value: bytes) -> int:
         length = keys.splice(key, record, length, value)
     else:
         # Redis counts this as a change, so the version moves.
+        keys.remember_raw(key)
         keys.put_record(key, STRING, record.value, record.expire_at)
         length = keys.string_length(record)
     keys.notify("$", b"append", key)

@@ -30,7 +30,7 @@ LCS_TOO_LARGE = ReplyError(
 )
 
 
-class InvalidFloat(ReplyError):  # noqa: N818
+class InvalidFloat(ReplyError):
     """An argument that has to be a number is none; INCREX names the argument."""
 
     def __init__(self, what: str) -> None:
