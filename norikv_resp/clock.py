@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from time import monotonic_ns
 
 
 class Clock:
@@ -14,14 +15,15 @@ class Clock:
     """
 
     def __init__(self, floor: int = 0) -> None:
-        self._base = max(floor, time.time_ns() // 1_000_000)
-        self._started = time.monotonic_ns()
+        self._offset = 0
+        self._offset = max(floor, time.time_ns() // 1_000_000) - self.now()
 
     def now(self) -> int:
         """The time in Unix milliseconds."""
-        elapsed = self._base + (time.monotonic_ns() - self._started) // 1_000_000
-        wall = time.time_ns() // 1_000_000
-        if wall > elapsed:
-            self._base += wall - elapsed
-            return wall
-        return elapsed
+        return self._offset + monotonic_ns() // 1_000_000
+
+    def follow(self) -> None:
+        """Catch up with a wall clock that is ahead; called ten times a second."""
+        ahead = time.time_ns() // 1_000_000 - self.now()
+        if ahead > 0:
+            self._offset += ahead

@@ -11,6 +11,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from norikv_resp.command import Request
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
 #: Replies held back or not yet taken by the socket, in bytes, above which no more requests run.
 HELD_LIMIT = 1 << 20
 
+# Why a connection runs no request.
+#: The socket does not take more, or too many replies wait for commits.
+CHOKED = 1
+#: A reply is still to come.
+WAITING = 2
+#: ``process`` is already scheduled for a later turn.
+SCHEDULED = 4
+#: CLIENT PAUSE holds a request.
+POSTPONED = 8
+#: No request is read any more.
+CLOSING = 16
+
 
 class Connection(asyncio.Protocol):
     """The protocol object of one client socket."""
@@ -40,34 +53,30 @@ class Connection(asyncio.Protocol):
         #: What is left of the requests that were taken from the reader together.
         self.requests: Iterator[Request] = iter(())
         self.peer = self.local = ""
-        self.created = self.active = 0.0
+        #: Unix milliseconds: when the client came, and when it last sent something.
+        self.created = self.active = 0
+        self.bytes_in = self.bytes_out = 0
 
-        # Why no request runs at the moment; any of them stops processing.
+        #: Why no request runs at the moment: a sum of the reasons above, 0 for none.
+        self.stops = 0
         #: A reply that is still to come.
         self.waiting_for: asyncio.Future[Any] | None = None
-        #: ``process`` is already scheduled for the next turn.
-        self.scheduled = False
-        #: The socket does not take more.
-        self.choked = False
+        #: The request that CLIENT PAUSE holds.
+        self.postponed: Request | None = None
         #: Nothing is read from the socket.
         self.paused_reading = False
-        #: CLIENT PAUSE holds this request.
-        self.postponed: Request | None = None
-        #: No request is read any more.
-        self.closing = False
-
         #: Since when the output is above the soft limit, in loop time; 0 for not at all.
         self.over_soft_since = 0.0
 
-        # Replies held until their commit: (index needed, replies).
-        self.held: deque[tuple[int, list[bytes]]] = deque()
+        # Replies held until their commit: (index needed, how many replies, their bytes).
+        self.held: deque[tuple[int, int, bytes]] = deque()
         self.held_bytes = 0
 
     # ---- the transport's calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.created = self.active = self.loop.time()
+        self.created = self.active = self.server.keyspace.clock.now()
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             self.server.tune_socket(sock)
@@ -76,7 +85,7 @@ class Connection(asyncio.Protocol):
         refusal = self.server.admit(self)
         if refusal is not None:
             self.transport.write(b"-" + refusal + b"\r\n")
-            self.closing = True
+            self.stops |= CLOSING
             self.transport.close()
             return
         self.context = self.server.register(self)
@@ -89,31 +98,37 @@ class Connection(asyncio.Protocol):
         reader.max_bulk = config.proto_max_bulk_len
         reader.max_elements = config.max_multibulk_elements
 
+    @property
+    def closing(self) -> bool:
+        """Whether the connection reads no more requests."""
+        return bool(self.stops & CLOSING)
+
     def data_received(self, data: bytes) -> None:
+        self.bytes_in += len(data)
+        self.reader.feed(data)
+        if not self.stops:
+            self.process()
+        if self.reader.buffered > HELD_LIMIT:
+            self._much_is_buffered()
+
+    def _much_is_buffered(self) -> None:
         if self.closing:
             return
-        self.active = self.loop.time()
-        self.reader.feed(data)
-        self.server.stats.bytes_in += len(data)
-        if not self.scheduled:
-            self.process()
-        held = self.reader.buffered
-        if held > HELD_LIMIT and not self.closing:
-            if held + self.reader.pending > self.server.query_buffer_limit:
-                log.warning("closing client %s: query buffer limit reached", self.peer)
-                self.abort()
-            elif self._is_blocked():
-                self._pause_reading()
+        if self.reader.buffered + self.reader.pending > self.server.query_buffer_limit:
+            log.warning("closing client %s: query buffer limit reached", self.peer)
+            self.abort()
+        elif self.stops:
+            self._pause_reading()
 
     def eof_received(self) -> bool:
         """The client sends no more; what it has sent is still answered."""
-        if self._is_idle():
+        if not self.held and not self.stops:
             return False
         self.closing_after_replies()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closing = True
+        self.stops |= CLOSING
         self.held.clear()
         if self.waiting_for is not None:
             self.waiting_for.cancel()
@@ -121,36 +136,29 @@ class Connection(asyncio.Protocol):
             self.server.unregister(self)
 
     def pause_writing(self) -> None:
-        self.choked = True
-        self._update_reading()
+        self._choke()
 
     def resume_writing(self) -> None:
-        self.choked = False
-        self._update_reading()
-        self.schedule()
+        self._unchoke()
 
     # ---- requests
 
     def process(self) -> None:
         """Run the requests that have arrived, a bounded number at a time."""
-        self.scheduled = False
-        if self.choked or self.waiting_for is not None or self.closing:
-            return
-        if self.paused_reading:
-            self._update_reading()
         server = self.server
         ctx = self.context
-        server.keyspace.begin_batch()
+        keyspace = server.keyspace
+        keyspace.need = 0
+        keyspace.now = self.active = keyspace.clock.now()
         server.writer = ctx.id
         replies: list[bytes] = []
         reply: bytes | None
         budget = server.turn_commands
         fast = ctx.fast
         requests = self.requests
+        take = self.reader.take
         try:
-            if self.postponed is not None and not self._execute(self.postponed, replies):
-                requests = iter(())
-            while not self._is_blocked():
+            while not self.stops:
                 for request in requests:
                     hot = fast.get(request[0])
                     if hot is not None:
@@ -162,15 +170,17 @@ class Connection(asyncio.Protocol):
                         break
                     fast = ctx.fast
                 else:
-                    budget -= 1
-                    batch = self.reader.take() if budget > 0 else None
+                    if budget <= 0:
+                        self.schedule()
+                        break
+                    batch = take()
                     if batch:
                         budget -= len(batch)
                         requests = self.requests = iter(batch)
                         continue
-                    if batch is None:
-                        self.schedule()
-                break
+                    if self.paused_reading:
+                        self._resume_reading()
+                    break
         except ProtocolError as error:
             server.stats.protocol_errors += 1
             replies.append(encode(error, False))
@@ -179,7 +189,34 @@ class Connection(asyncio.Protocol):
             log.exception("defect in a hot path")
             replies.append(encode(INTERNAL, False))
             self.schedule()
-        self._deliver(replies)
+        store = keyspace.store
+        if store.open:
+            server.schedule_seal()
+        if replies:
+            data = replies[0] if len(replies) == 1 else b"".join(replies)
+            need = keyspace.need
+            if need < keyspace.barrier:
+                need = keyspace.barrier
+            if need > store.durable or self.held:
+                self.hold(need, len(replies), data)
+                if store.slowdown and keyspace.need == keyspace.index:
+                    self._brake(store.slowdown)
+            else:
+                self.bytes_out += len(data)
+                self.transport.write(data)
+        if self.stops:
+            self._finish_closing()
+
+    def go_on(self) -> None:
+        """The later turn has come: run what has arrived since."""
+        self.stops &= ~(SCHEDULED | POSTPONED)
+        postponed, self.postponed = self.postponed, None
+        if self.stops:
+            self._finish_closing()
+            return
+        if postponed is not None:
+            self.requests = chain((postponed,), self.requests)
+        self.process()
 
     def _execute(self, request: Request, replies: list[bytes]) -> bool:
         """Run a request that has no hot path; False if the next one has to wait."""
@@ -187,16 +224,16 @@ class Connection(asyncio.Protocol):
         ctx = self.context
         if server.paused and server.pauses(ctx, request):
             self.postponed = request
+            self.stops |= POSTPONED
             server.postpone(self)
             return False
-        self.postponed = None
         reply = server.dispatcher.execute(ctx, request)
         if is_waiting(reply):
             self._wait(reply)
             return False
         self._add(reply, replies)
-        server.keyspace.now = server.clock.now()
-        return not self.closing and self.waiting_for is None
+        server.keyspace.now = server.keyspace.clock.now()
+        return not self.stops
 
     def _add(self, reply: Any, replies: list[bytes]) -> None:
         ctx = self.context
@@ -214,134 +251,125 @@ class Connection(asyncio.Protocol):
     def _wait(self, reply: Any) -> None:
         """The reply comes later; the client's next requests wait, others run."""
         self.waiting_for = asyncio.ensure_future(reply, loop=self.loop)
+        self.stops |= WAITING
         self.context.blocked_since = self.loop.time()
         self.waiting_for.add_done_callback(self._answered)
 
     def _answered(self, future: asyncio.Future[Any]) -> None:
         self.waiting_for = None
-        if self.closing and not self.transport:
-            return
-        if future.cancelled():
+        self.stops &= ~WAITING
+        if future.cancelled() or self.transport.is_closing():
             return
         error = future.exception()
         if error is not None and not isinstance(error, ReplyError):
             log.error("defect in a waiting command", exc_info=error)
-            error = ReplyError(b"ERR internal error, see the server's log")
+            error = INTERNAL
         replies: list[bytes] = []
         self._add(error if error is not None else future.result(), replies)
-        # What a waiting command has seen is not known here: its reply waits for all of it.
-        self.server.keyspace.depend_on_all()
-        self._deliver(replies)
+        if replies:
+            # What a waiting command has seen is not known here: its reply waits for all of it.
+            keyspace = self.server.keyspace
+            if keyspace.store.open:
+                self.server.schedule_seal()
+            keyspace.depend_on_all()
+            self.send(keyspace.need, replies)
         self.schedule()
+        self._finish_closing()
 
     # ---- replies
 
-    def _deliver(self, replies: list[bytes]) -> None:
-        """Send what may leave now, hold what depends on a commit; end the batch."""
-        server = self.server
-        keyspace = server.keyspace
-        if keyspace.store.open:
-            server.schedule_seal()
-        if not replies:
-            self._finish_closing()
-            return
-        need = max(keyspace.need, keyspace.barrier)
-        if need > keyspace.store.durable or self.held:
-            self.hold(need, replies)
+    def send(self, need: int, replies: list[bytes]) -> None:
+        """Send replies, or hold them until *need* is durable and those before them have left."""
+        data = b"".join(replies)
+        if need > self.server.keyspace.store.durable or self.held:
+            self.hold(need, len(replies), data)
         else:
-            self.write(replies)
-        self._finish_closing()
-        slowdown = keyspace.store.slowdown
-        if slowdown and keyspace.need == keyspace.index:
-            self._brake(slowdown)
+            self._write(data)
 
-    def hold(self, need: int, replies: list[bytes]) -> None:
-        """Keep replies until *need* is durable."""
+    def hold(self, need: int, count: int, data: bytes) -> None:
+        """Keep *count* replies until *need* is durable."""
         if not self.held:
             self.server.holders.append(self)
-        self.held.append((need, replies))
-        self.held_bytes += sum(map(len, replies))
+        self.held.append((need, count, data))
+        self.held_bytes += len(data)
         if self.held_bytes > HELD_LIMIT:
-            self.choked = True
-            self._update_reading()
+            self._choke()
 
     def release(self, durable: int) -> bool:
         """Send the held replies that *durable* covers; True if none is left."""
         held = self.held
-        ready: list[bytes] = []
         while held and held[0][0] <= durable:
-            ready += held.popleft()[1]
-        self._released(ready)
+            data = held.popleft()[2]
+            self.held_bytes -= len(data)
+            self._write(data)
+        if self.stops:
+            self._released()
         return not held
 
-    def fail(self, durable: int, error: CommitFailed) -> bool:
+    def fail(self, durable: int, error: CommitFailed) -> None:
         """A commit has failed: held replies beyond *durable* become errors."""
         encoded = encode(error, False)
-        ready: list[bytes] = []
-        for need, replies in self.held:
-            ready += replies if need <= durable else [encoded] * len(replies)
+        for need, count, data in self.held:
+            # A held message (count 0) depends on nothing but its place.
+            self._write(data if need <= durable or not count else encoded * count)
         self.held.clear()
-        self._released(ready)
-        return True
+        self.held_bytes = 0
+        if self.stops:
+            self._released()
 
-    def _released(self, ready: list[bytes]) -> None:
-        if ready:
-            self.write(ready)
-            if self.held_bytes:
-                self.held_bytes -= sum(map(len, ready))
-                if not self.held:
-                    self.held_bytes = 0
-                    self._unchoke()
+    def _released(self) -> None:
+        if self.stops & CHOKED and self.transport.get_write_buffer_size() <= HELD_LIMIT:
+            self._unchoke()
         self._finish_closing()
 
-    def _unchoke(self) -> None:
-        if self.choked and not self.transport.is_closing():
-            self.choked = self.transport.get_write_buffer_size() > HELD_LIMIT
-            if not self.choked:
-                self._update_reading()
-                self.schedule()
-
-    def write(self, replies: list[bytes]) -> None:
-        """Hand replies to the socket."""
-        data = replies[0] if len(replies) == 1 else b"".join(replies)
-        self.server.stats.bytes_out += len(data)
+    def _write(self, data: bytes) -> None:
+        self.bytes_out += len(data)
         self.transport.write(data)
 
     def push(self, message: Any) -> None:
         """Send what was not asked for: a message, an invalidation, a MONITOR line."""
+        self.push_encoded(encode(message, self.context.resp3))
+
+    def push_encoded(self, data: bytes) -> None:
+        """Send a message that is encoded already, behind the replies that are held.
+
+        Otherwise a message could overtake the confirmation of its subscription.
+        """
         if self.closing or self.transport.is_closing():
             return
-        self.write([encode(message, self.context.resp3)])
+        if self.held:
+            self.hold(0, 0, data)
+        else:
+            self._write(data)
         self.server.check_output_limit(self)
 
     # ---- flow
 
     def schedule(self) -> None:
         """Go on with the requests in the next loop turn."""
-        if not self.scheduled and not self.closing:
-            self.scheduled = True
-            self.loop.call_soon(self.process)
-
-    def resume_postponed(self) -> None:
-        """CLIENT PAUSE is over."""
-        self.schedule()
+        if not self.stops & SCHEDULED:
+            self.stops |= SCHEDULED
+            self.loop.call_soon(self.go_on)
 
     def _brake(self, seconds: float) -> None:
         """Let settling catch up with a writer: no request of it runs for a while."""
-        if not self.scheduled and not self.closing:
-            self.scheduled = True
+        if not self.stops & SCHEDULED:
+            self.stops |= SCHEDULED
             self._pause_reading()
-            self.loop.call_later(seconds, self._brake_off)
+            self.loop.call_later(seconds, self.go_on)
 
-    def _brake_off(self) -> None:
-        if not self.closing:
-            self._update_reading()
-            self.process()
+    def _choke(self) -> None:
+        self.stops |= CHOKED
+        self._pause_reading()
 
-    def _update_reading(self) -> None:
-        if self.choked:
-            self._pause_reading()
-        elif self.paused_reading and not self.transport.is_closing():
+    def _unchoke(self) -> None:
+        if self.stops & CHOKED and self.held_bytes <= HELD_LIMIT:
+            self.stops &= ~CHOKED
+            self._resume_reading()
+            self.schedule()
+
+    def _resume_reading(self) -> None:
+        if self.paused_reading and not self.transport.is_closing():
             self.paused_reading = False
             self.transport.resume_reading()
 
@@ -350,30 +378,17 @@ class Connection(asyncio.Protocol):
             self.paused_reading = True
             self.transport.pause_reading()
 
-    def _is_blocked(self) -> bool:
-        """Whether requests that have arrived have to wait."""
-        return (
-            self.choked
-            or self.scheduled
-            or self.closing
-            or self.waiting_for is not None
-            or self.postponed is not None
-        )
-
-    def _is_idle(self) -> bool:
-        return not (self.held or self.waiting_for or self.scheduled or self.postponed)
-
     def closing_after_replies(self) -> None:
         """Read no more requests; close once everything owed has been sent."""
-        self.closing = True
+        self.stops |= CLOSING
 
     def _finish_closing(self) -> None:
-        if self.closing and not self.held and self.waiting_for is None:
+        if self.stops & CLOSING and not self.held and self.waiting_for is None:
             self.transport.close()
 
     def abort(self) -> None:
         """Close at once, dropping what has not been sent."""
-        self.closing = True
+        self.stops |= CLOSING
         self.transport.abort()
 
 

@@ -148,6 +148,17 @@ class Dispatcher:
             server.latency.add("fast-command" if command.flags & Flag.FAST else "command", elapsed)
         return reply
 
+    def call_queued(self, ctx: Context, command: Command, request: Request) -> Any:
+        """Run a command that MULTI queued, if its user's rules still allow it."""
+        if not ctx.user.unrestricted:
+            try:
+                self.server.acl.authorize(ctx, *self.unwrap(command, request))
+            except ReplyError as error:
+                command.rejected += 1
+                self.server.stats.error(error)
+                return error
+        return self.call(ctx, command, request)
+
     def run(self, ctx: Context, command: Command, request: Request) -> Any:
         """The handler's reply, with what it raises as a value.
 

@@ -190,6 +190,8 @@ class Keyspace:
         for number, other in ((first, second), (second, first)):
             self._touch_watched(number, other)
         first.swap(second)
+        for database in (first, second):
+            self.store.open[database.row] = database.encode()
         self.barrier = self.need = self.index
         self.changes += 1
 
@@ -237,10 +239,10 @@ class Keyspace:
             database.load()
         by_prefix = {database.prefix: database for database in self.databases}
         for row in rows:
-            database = by_prefix.get(row[:5])
-            if database is not None:
-                database.forget(row[5:])
-                self.key_changed(database, row[5:])
+            owner = by_prefix.get(row[:5])
+            if owner is not None:
+                owner.forget(row[5:])
+                self.key_changed(owner, row[5:])
         self.barrier = min(self.barrier, self.store.durable)
 
     # ---- the cache

@@ -199,7 +199,7 @@ class MemoryUse(Section):
     title = "Memory and LevelDB"
 
     cache_size = Memory(
-        64 * MB, 0, LONG_MAX, "Decoded keys and values kept for fast reads.", suggested=True
+        96 * MB, 0, LONG_MAX, "Decoded keys and values kept for fast reads.", suggested=True
     )
     overlay_size = Memory(
         64 * MB,

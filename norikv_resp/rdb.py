@@ -41,7 +41,7 @@ def is_sound(payload: bytes) -> bool:
     if len(payload) < _FOOTER.size:
         return False
     version, checksum = _FOOTER.unpack_from(payload, len(payload) - _FOOTER.size)
-    return version <= RDB_VERSION and crc64(payload[:-8]) == checksum
+    return bool(version <= RDB_VERSION and crc64(payload[:-8]) == checksum)
 
 
 def load_string(payload: bytes) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from norikv_resp import notify
-from norikv_resp.acl import Acl
+from norikv_resp.acl import AccessControl
 from norikv_resp.bundled import module_names
 from norikv_resp.command import Registry, Request
 from norikv_resp.commands import FAMILIES
@@ -35,7 +35,7 @@ from norikv_resp.loader import (
 )
 from norikv_resp.logs import log
 from norikv_resp.notify import Notifier
-from norikv_resp.protocol import Simple
+from norikv_resp.protocol import Simple, encode
 from norikv_resp.pubsub import Hub
 from norikv_resp.stats import Latency, Slowlog, Stats
 from norikv_resp.datadir import open_data
@@ -74,11 +74,7 @@ class Server:
         self.fast_commands: dict[bytes, FastHandler] = {}
         self.modules: dict[str, LoadedModule] = {}
         self._load_families()
-        self.acl = Acl(
-            self.registry,
-            all_channels=config.acl_pubsub_default == "allchannels",
-            log_max_len=config.acllog_max_len,
-        )
+        self.acl = AccessControl(self.registry, config)
         self.cursors = Cursors()
         self.hub: Hub[Context] = Hub()
         self.hub.wake = self._wake_messages
@@ -238,7 +234,6 @@ class Server:
             (Config.cache_size, cache),
             (Config.notify_keyspace_events, events),
             (Config.tracking_table_max_keys, tracked),
-            (Config.requirepass, self.acl.set_requirepass),
             (Config.appendfsync, self.keyspace.store.set_policy),
         ):
             follow(getattr(config, option.attribute))
@@ -308,6 +303,7 @@ class Server:
 
     def _tick(self) -> None:
         self.stats.sample()
+        self.keyspace.clock.follow()
         self.keyspace.store.tick(self.loop.time())
 
     def _sweep(self) -> None:
@@ -368,9 +364,13 @@ class Server:
         self._send_messages(self.keyspace.store.durable)
 
     def deliver(self, message: Any, subscribers: Iterable[Context]) -> None:
-        """Send one message to many."""
+        """Send one message to many, encoded once for each protocol."""
+        encoded: dict[bool, bytes] = {}
         for subscriber in subscribers:
-            subscriber.connection.push(message)
+            data = encoded.get(subscriber.resp3)
+            if data is None:
+                data = encoded[subscriber.resp3] = encode(message, subscriber.resp3)
+            subscriber.connection.push_encoded(data)
 
     # ---- events
 
@@ -406,6 +406,8 @@ class Server:
     def unregister(self, connection: Connection) -> None:
         """The client is gone: forget all that it held."""
         context = connection.context
+        self.stats.bytes_in += connection.bytes_in
+        self.stats.bytes_out += connection.bytes_out
         self.contexts.pop(context.id, None)
         context.unwatch()
         self.hub.drop(context)
@@ -444,12 +446,12 @@ class Server:
     def _look_after_clients(self) -> None:
         """Close idle clients and those that have let too much output pile up."""
         timeout = self.config.timeout
-        now = self.loop.time()
+        now = self.keyspace.clock.now()
         for context in list(self.contexts.values()):
             connection = context.connection
             if (
                 timeout
-                and now - connection.active > timeout
+                and now - connection.active > timeout * 1000
                 and connection.waiting_for is None
                 and not context.subscribed
                 and not context.monitoring
@@ -508,7 +510,7 @@ class Server:
         self.refresh()
         postponed, self._postponed = self._postponed, []
         for connection in postponed:
-            connection.schedule()
+            connection.go_on()
 
     def pauses(self, ctx: Context, request: Request) -> bool:
         """Whether this request has to wait until the pause is over."""

@@ -400,6 +400,7 @@ def setrange(ctx: Context, key: bytes, offset: int, value: bytes) -> int:
         keys.remember_raw(key)
         keys.put(key, value.rjust(offset + len(value), b"\0"))
         length = offset + len(value)
+        keys.remember_raw(key)
     else:
         length = keys.splice(key, record, offset, value)
     keys.notify("$", b"setrange", key)

@@ -83,8 +83,12 @@ def _delete(ctx: Context, keys: list[bytes]) -> int:
     tips=_SUM_OVER_SHARDS,
 )
 def exists(ctx: Context, key: list[bytes]) -> int:
+    return _count(ctx, key)
+
+
+def _count(ctx: Context, keys: list[bytes]) -> int:
     get = ctx.keys.get
-    return sum(get(each) is not None for each in key)
+    return sum(get(key) is not None for key in keys)
 
 
 @command(
@@ -98,7 +102,7 @@ def exists(ctx: Context, key: list[bytes]) -> int:
     tips=_SUM_OVER_SHARDS,
 )
 def touch(ctx: Context, key: list[bytes]) -> int:
-    return exists(ctx, key)
+    return _count(ctx, key)
 
 
 @command(

@@ -153,7 +153,7 @@ def _run_queue(ctx: Context, queue: list[tuple[Command, Request]], changed: bool
     outer, ctx.executing = ctx.executing, True
     ctx.refresh()
     try:
-        return [server.dispatcher.call(ctx, queued, request) for queued, request in queue]
+        return [server.dispatcher.call_queued(ctx, queued, request) for queued, request in queue]
     finally:
         ctx.executing = outer
         ctx.refresh()

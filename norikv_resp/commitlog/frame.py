@@ -101,12 +101,14 @@ def decode_rows(data: bytes, offset: int, size: int) -> dict[bytes, bytes]:
     if sum(lengths) != end - offset:
         raise ValueError("row lengths do not add up to the body")
     rows: dict[bytes, bytes] = {}
+    if count <= _BLOCK:
+        items = iter(struct.unpack_from("%ds" * count % lengths, data, offset))
+        return dict(zip(items, items))
     for start in range(0, count, _BLOCK):
         block = lengths[start : start + _BLOCK]
-        cut = struct.Struct("%ds" * len(block) % block)
-        items = iter(cut.unpack_from(data, offset))
+        items = iter(struct.unpack_from("%ds" * len(block) % block, data, offset))
         rows.update(zip(items, items))
-        offset += cut.size
+        offset += sum(block)
     return rows
 
 

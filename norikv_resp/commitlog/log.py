@@ -646,8 +646,11 @@ class SegmentLog:
             else:
                 self._start_round()
 
-    def _acknowledge(self) -> None:
-        """Commit, in order, the written frames that need no sync or have had theirs."""
+    def _acknowledge(self, reported: int = 0) -> None:
+        """Commit, in order, the written frames that need no sync or have had theirs.
+
+        `reported` is the index that the sync just done was already reported through.
+        """
         waiting = self._waiting
         covered = False
         committed = self._committed
@@ -664,8 +667,9 @@ class SegmentLog:
         if committed != self._committed:
             self._committed = committed
             listener.on_commit(committed)
-        if covered or asked:
-            listener.on_synced(min(self._synced, self._committed))
+        synced = min(self._synced, self._committed)
+        if (covered or asked) and synced != reported:
+            listener.on_synced(synced)
 
     def _dirty(self) -> list[_Segment]:
         current = self._current
@@ -745,7 +749,7 @@ class SegmentLog:
         if relaxed:
             assert self._listener is not None
             self._listener.on_synced(relaxed)
-        self._acknowledge()
+        self._acknowledge(relaxed)
         if self._halt is not None:
             self._deliver_halt()
         else:
@@ -1059,7 +1063,8 @@ class SegmentLog:
         self._tend_by(fill, (), done)
 
     def _discard(self, segment: _Segment) -> None:
-        """Give a half-made spare's room back to the disk."""
+        """Give the room of a file that failed, or is half made, back to the disk."""
+        segment.reusable = False
         self._close_later(segment)
         self._freed.append(segment)
 

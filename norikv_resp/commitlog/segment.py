@@ -210,7 +210,11 @@ class Reader:
             self.ends[number] = self.last
             following = takes_over.get((self.last, self.checksum), number)
             if following <= number:
-                yield from self._segment(number, takes_over, after)
+                try:
+                    yield from self._segment(number, takes_over, after)
+                finally:
+                    self.ends[number] = self.last
+                    self.term = max(self.term, self.last_term)
                 following = takes_over.get((self.last, self.checksum), number)
             if following <= number:
                 return
@@ -223,30 +227,35 @@ class Reader:
         header = self.segments[number]
         tag = (header.nonce, number & _LOW)
         data = self._tail = self.load(number)
-        while (head := frame_at(data, self.offset)) is not None:
-            if (head.nonce, head.segment) != tag or head.seed != self.checksum:
-                return
-            closing = head.flags & CLOSED
+        view = memoryview(data)
+        room = len(data) - HEAD_SIZE
+        while self.offset <= room:
+            checksum, seed, nonce, segment, flags, size, first, last, term, clock, _ = (
+                HEAD.unpack_from(data, self.offset)
+            )
             body = self.offset + HEAD_SIZE
-            if head.first <= self.last or (head.last < head.first and not closing):
-                raise self._damage(f"frame {head.first} to {head.last} follows {self.last}")
+            if (nonce, segment) != tag or seed != self.checksum or size > room - self.offset:
+                return
+            if xxh3_64_intdigest(view[self.offset + 8 : body + size], seed) != checksum:
+                return
+            closing = flags & CLOSED
+            if first <= self.last or (last < first and not closing):
+                raise self._damage(f"frame {first} to {last} follows {self.last}")
             try:
-                rows = decode_rows(data, body, head.size)
+                rows = decode_rows(data, body, size)
             except ValueError as error:
-                raise self._damage(f"frame {head.first} to {head.last}: {error}") from None
-            self.offset = body + head.size
-            self.last, self.checksum, self.last_term = head.last, head.checksum, head.term
-            self.ends[number] = head.last
-            self.term = max(self.term, head.term)
-            self.clock = max(self.clock, head.clock)
+                raise self._damage(f"frame {first} to {last}: {error}") from None
+            self.offset = body + size
+            self.last, self.checksum, self.last_term = last, checksum, term
             self.closed = bool(closing)
             if not closing:
+                self.clock = max(self.clock, clock)
                 self.frames += 1
                 self.rows += len(rows)
-                if head.last > after:
-                    yield Frame(head.first, head.last, head.term, head.clock, rows)
-            if takes_over.get((self.last, self.checksum), number) > number:
-                return
+                if last > after:
+                    yield Frame(first, last, term, clock, rows)
+            if takes_over.get((last, checksum), number) > number:
+                break
 
     def _claims(self) -> list[Claim]:
         """Collect what stands behind the end and says that more had been synced."""

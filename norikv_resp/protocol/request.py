@@ -21,7 +21,7 @@ import re
 import threading
 from collections.abc import Iterator
 from io import BytesIO
-from typing import Final, cast
+from typing import Final
 
 import hiredis
 
@@ -138,10 +138,10 @@ def _end(match: re.Match[bytes] | None) -> int:
 
 _NOTHING: Final = object()
 
-#: Fed behind a window. It comes back as a value of its own only if the window ended exactly where
-#: a request did.
-_END_MARK: Final = b"+\r\n"
-_END_VALUE: Final = b""
+#: Fed behind a window that has been drained. It comes back as this value only if the window ended
+#: where a request did: no prefix of it, taken for the rest of anything else, gives the value.
+_END_MARK: Final = b"+end\r\n"
+_END_VALUE: Final = b"end"
 
 #: hiredis allocates for the length that is claimed, before the elements are there.
 _LARGE_ARRAY = re.compile(rb"\*[0-9]{5}").search
@@ -170,7 +170,7 @@ class _Pipeline:
         """The requests of a window of at most WINDOW bytes; None if it is anything but arrays of
         bulk strings, one or more, none of them empty, up to its very end.
 
-        The proof: hiredis reads lengths as Redis does, and it had read all when the mark came. What
+        The proof: hiredis reads lengths as Redis does, and the mark shows that it has read all. What
         is no array at the top, and what is no bulk string in an array, shows in one of two ways.
         Either joining it raises TypeError; or it is of an odd type, and then the byte that names
         the type is in the window outside of all arguments.
@@ -189,11 +189,12 @@ class _Pipeline:
         if odd and (_LARGE_PUSH(window) or _LARGE_SET(window) or _LARGE_ATTRIBUTE(window)):
             return None
         feed = self._feed
+        gets = self._gets
         feed(window)
-        feed(_END_MARK)
         try:
-            batch: list[list[bytes]] = list(iter(self._gets, _NOTHING))
-            if batch and cast(object, batch.pop()) == _END_VALUE:
+            batch: list[list[bytes]] = list(iter(gets, _NOTHING))
+            feed(_END_MARK)
+            if gets() == _END_VALUE and batch:
                 # Stops at the first request without a byte in it: no argument, or only empty ones.
                 if not all(map(_join, batch)) and not all(map(_is_request, batch)):
                     return None

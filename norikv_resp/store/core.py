@@ -13,15 +13,16 @@ completions and by `tick`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice, takewhile
 from typing import Literal, Protocol
 
 from norikv_resp.commitlog import CommitError, Frame, LogError
 from norikv_resp.store.errors import ReadFailed, StoreError
-from norikv_resp.store.layers import RECORD_COST, FamilyIndex, Layer, SortedKeys, cost
+from norikv_resp.store.layers import RECORD_COST, Layer, cost
 from norikv_resp.store.leveldb import LevelDBError
 from norikv_resp.store.options import StoreOptions
+from norikv_resp.store.ordered import OverlayKeys, merged
 from norikv_resp.store.recovery import DataDirectory, LocalLog
 from norikv_resp.store.settle import Settler
 
@@ -33,17 +34,11 @@ MERGE_ROWS = 5000
 FULL = 1.0
 """`slowdown` in seconds while the overlay is full and LevelDB is merely slow."""
 
-IDLE_INDEX = 600
-"""Ticks after which the index of a family that nobody ranges over is dropped."""
-
 UNITE = 3
 """Frames in flight above which reads see them through one dict."""
 
 SLACK = 5000
 """Committed rows that may linger in that dict."""
-
-MAX_PENDING = 50_000
-"""Rows that may wait to be folded into an index between two ranges."""
 
 
 class StoreListener(Protocol):
@@ -123,9 +118,7 @@ class Store:
         self._committed = replayed
         self._layers: list[dict[bytes, bytes]] = []
         self._synced = replayed.last
-        # The sorted keys of the families that are ranged over.
-        self._indexes: dict[int, FamilyIndex] = {}
-        self._index_age = 0
+        self._keys = OverlayKeys()
         # Settling.
         self._settler = settler
         settler.progress = self._on_progress
@@ -190,7 +183,7 @@ class Store:
         if start >= stop or limit == 0:
             return []
         db = self._settler.db or self._settler.handle()
-        keys = self._keys_between(start, stop, reverse)
+        keys = self._keys.between(start, stop, reverse, self._layers)
         try:
             # plyvel loses a row that equals `start` when it iterates in reverse.
             low = b"" if reverse else start
@@ -201,85 +194,11 @@ class Store:
                     rows = takewhile(lambda item: item[0] >= start, rows)
                 if keys is None:
                     return list(islice(rows, limit))
-                return self._merged(keys, rows, reverse, limit)
+                return merged(keys, rows, self._layers, reverse, limit)
             finally:
                 cursor.close()
         except LevelDBError as error:
             raise ReadFailed(f"LevelDB cannot read: {error}") from error
-
-    def _merged(
-        self,
-        keys: Iterator[bytes],
-        rows: Iterator[tuple[bytes, bytes]],
-        reverse: bool,
-        limit: int | None,
-    ) -> list[tuple[bytes, bytes]]:
-        """Merge the overlay's keys with LevelDB's rows, both in order."""
-        out: list[tuple[bytes, bytes]] = []
-        wanted = -1 if limit is None else limit
-        layers = self._layers
-        key = next(keys, None)
-        for row, stored in rows:
-            while key is not None and (key > row if reverse else key < row):
-                for layer in layers:
-                    value = layer.get(key)
-                    if value is not None:
-                        if value:
-                            out.append((key, value))
-                            if len(out) == wanted:
-                                return out
-                        break
-                key = next(keys, None)
-            if key == row:
-                for layer in layers:
-                    value = layer.get(row)
-                    if value is not None:
-                        stored = value
-                        break
-                key = next(keys, None)
-            if stored:
-                out.append((row, stored))
-                if len(out) == wanted:
-                    return out
-        while key is not None:
-            for layer in layers:
-                value = layer.get(key)
-                if value is not None:
-                    if value:
-                        out.append((key, value))
-                        if len(out) == wanted:
-                            return out
-                    break
-            key = next(keys, None)
-        return out
-
-    def _keys_between(self, start: bytes, stop: bytes, reverse: bool) -> Iterator[bytes] | None:
-        """Return the overlay's row keys in the range, in order; None when there are none."""
-        groups: list[SortedKeys] = []
-        for family in self._families(start, stop):
-            index = self._indexes.get(family)
-            if index is None:
-                index = self._indexes[family] = FamilyIndex(family)
-                for layer in self._layers[1:]:
-                    index.seal(layer)
-            index.used = True
-            index.fold(self.open)
-            groups += index.groups(start, stop)
-        if not groups:
-            return None
-        if reverse:
-            groups.reverse()
-            return (key for group in groups for key in group.between_reversed(start, stop))
-        return (key for group in groups for key in group.between(start, stop))
-
-    def _families(self, start: bytes, stop: bytes) -> Iterable[int]:
-        """Return the first bytes that rows between start and stop can have, ascending."""
-        first = start[0] if start else 0
-        last = stop[0] if len(stop) > 1 else stop[0] - 1
-        if last - first < 4:
-            return range(first, last + 1)
-        found = {row[0] for layer in self._layers for row in layer}
-        return sorted(family for family in found if first <= family <= last)
 
     # -- writing --------------------------------------------------------------------------
 
@@ -307,8 +226,7 @@ class Store:
         elif len(self._in_flight) > UNITE:
             self._unite()
         self.open = {}
-        for index in self._indexes.values():
-            index.seal(rows)
+        self._keys.seal(rows)
         self._arrange()
         self._log.append(frame, self._always)
 
@@ -370,7 +288,7 @@ class Store:
         self._union = None
         self.open = {}
         self._sealed = self.staged
-        self._indexes.clear()
+        self._keys.clear()
         self._rollbacks += 1
         self._arrange()
         self._measure()
@@ -474,14 +392,7 @@ class Store:
 
     def _on_departed(self, rows: list[bytes]) -> None:
         """These rows have left the round: LevelDB holds them."""
-        if self._indexes:
-            layers = self._layers
-            for family, index in self._indexes.items():
-                index.discard(
-                    row
-                    for row in rows
-                    if row[0] == family and not any(row in layer for layer in layers)
-                )
+        self._keys.discard(rows, self._layers)
 
     def _settle(self, records: int) -> None:
         """Go on settling; `records` were committed meanwhile.
@@ -558,6 +469,8 @@ class Store:
 
     def tick(self, now: float) -> None:
         """Do what time asks for; about ten times a second, `now` in seconds, monotone."""
+        if self._closed:
+            return
         self._now = now
         options = self._options
         free = self._directory.free_bytes()
@@ -579,7 +492,7 @@ class Store:
             frees = bool(self._rounds) and self._rounds[0][0] <= settler.settled
             if frees and self._over_budget() and not settler.checkpoint_pending:
                 settler.request_checkpoint(now)
-        self._age_indexes()
+        self._keys.age()
         self._credit += 4.0 * options.batch_records
         self._on_progress()
 
@@ -590,22 +503,10 @@ class Store:
         if (
             self._policy != "no"
             or elapsed >= self._options.sync_no_later
-            or self._written.size > self._options.settle_from
+            or self._written.size > self._options.settle_from >> 2
             or self._hurry
         ):
             self._sync()
-
-    def _age_indexes(self) -> None:
-        """Drop the indexes that nobody uses, before what they remember grows large."""
-        self._index_age += 1
-        aged = self._index_age >= IDLE_INDEX
-        for family, index in list(self._indexes.items()):
-            if index.pending_rows > MAX_PENDING or (aged and not index.used):
-                del self._indexes[family]
-            elif aged:
-                index.used = False
-        if aged:
-            self._index_age = 0
 
     # -- the end, and figures -------------------------------------------------------------
 

@@ -13,11 +13,11 @@ class StoreOptions:
 
     overlay_limit: int = 96 << 20
     """Memory for records that are not in LevelDB yet; writers are slowed from half of it."""
-    settle_from: int = 24 << 20
+    settle_from: int = 32 << 20
     """Synced records below this size wait for overwrites before they settle."""
     log_budget: int = 64 << 20
     """Bytes of frames between checkpoints."""
-    log_records: int = 250_000
+    log_records: int = 600_000
     """Records in frames between checkpoints."""
     batch_records: int = 500
     """Records that one LevelDB batch takes; the loop builds it in about a millisecond."""

@@ -7,7 +7,7 @@ import pytest
 from norikv_resp.commitlog import log as log_module
 from tests.support.log_model import Model
 
-SEEDS = 150
+SEEDS = 60
 
 
 @pytest.fixture(autouse=True)

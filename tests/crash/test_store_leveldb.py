@@ -172,16 +172,18 @@ def test_a_stalled_leveldb_delays_neither_reads_from_memory_nor_writes(tmp_path:
     run = Run(tmp_path, opener=trouble.open)
     run.put({b"m1": b"1"})
     run.wait(lambda: not run.store.stats()["unsettled_records"])
-    trouble.stall = 1.0
-    started = time.monotonic()
+    trouble.gate.clear()
+    began = time.monotonic()
+    batches = run.store.stats()["settle_batches"]
     for i in range(200):
         run.put({b"m%d" % i: b"x" * 100})
         run.breathe()
         assert run.store.get(b"m%d" % i) == b"x" * 100
         assert run.store.slowdown == 0.0
-    assert time.monotonic() - started < 0.8
-    assert run.store.stats()["unsettled_records"]
-    trouble.stall = 0.0
+        assert run.store.durable == i + 2
+    assert run.store.stats()["settle_batches"] == batches
+    time.sleep(max(0.0, began + 0.5 - time.monotonic()))
+    trouble.gate.set()
     run.wait(lambda: run.store.stats()["stalls"])
     run.store.close()
     assert len(rows_of(tmp_path)) == 200

@@ -29,11 +29,21 @@ class Model:
     then), for frames whose outcome was reported as unknown.
     """
 
-    def __init__(self, seed: int, *, size: int = 32768, mode: str = "mixed") -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        size: int = 32768,
+        mode: str = "mixed",
+        manual: bool | None = None,
+        inline: bool | None = None,
+    ) -> None:
         self.rng = random.Random(seed)
         self.files = PowerFiles(self.rng)
         self.size = size
-        self.mode = mode
+        self.mode = mode  # of the frames: "always" synced, "no" or "mixed"
+        self.manual = manual  # calls wait for the test, or are made at once; None: either
+        self.inline = inline  # syncs on the loop, or in the thread; None: either
         self.time = 0.0
         self.history: list[Frame] = []
         self.flying: list[tuple[Frame, bool]] = []
@@ -50,7 +60,7 @@ class Model:
         worker: Worker | None = None
         tender: Worker | None = None
         self.workers: list[ManualWorker] = []
-        if self.rng.random() < 0.7:
+        if self.rng.random() < 0.7 if self.manual is None else self.manual:
             worker, tender = self.workers = [ManualWorker(), ManualWorker()]
         self.log = SegmentLog(
             "/log",
@@ -59,7 +69,7 @@ class Model:
             worker=worker,
             tender=tender,
             spares=self.rng.choice((0, 1, 2)),
-            policy=FixedPolicy(self.rng.random() < 0.5),
+            policy=FixedPolicy(self.rng.random() < 0.5 if self.inline is None else self.inline),
             now=lambda: self.time,
         )
         recovered = list(self.log.recover(self.settled))

@@ -27,6 +27,7 @@ class Inode:
         self.data = bytearray()
         self.disk = bytearray()
         self.versions: dict[int, list[bytes]] = {}  # page -> its contents since the last sync
+        self.failed = False  # a sync of it failed in this process: never to be synced again
 
     def write(self, data: bytes, offset: int) -> None:
         end = offset + len(data)
@@ -110,6 +111,8 @@ class PowerFiles:
     def restart(self) -> None:
         """Forget the process: its descriptors and the faults in store for it."""
         self.open_files.clear()
+        for inode in self.entries.values():
+            inode.failed = False
         self.faults.clear()
         self.full = False
 
@@ -159,10 +162,12 @@ class PowerFiles:
         return len(written)
 
     def fdatasync(self, fd: int) -> None:
+        assert not self.open_files[fd].failed, "synced again after its sync failed"
         try:
             self._call("fdatasync")
         except OSError:
             self.open_files[fd].fail_sync(self.rng)
+            self.open_files[fd].failed = True
             raise
         self.open_files[fd].sync()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -168,7 +168,8 @@ class Trouble:
     def __init__(self) -> None:
         self.fail_writes: Exception | None = None
         self.fail_opens: Exception | None = None
-        self.stall = 0.0
+        self.gate = threading.Event()  # Closed: writes stall.
+        self.gate.set()
         self.opened = 0
 
     def open(self, path: Path, options: LevelDBOptions) -> Any:
@@ -190,7 +191,7 @@ class TroubledDB:
         return TroubledBatch(self._db.write_batch(), self)
 
     def check(self) -> None:
-        time.sleep(self._trouble.stall)
+        self._trouble.gate.wait()
         self._broken = self._broken or self._trouble.fail_writes
         if self._broken is not None:
             raise self._broken

@@ -7,7 +7,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from norikv_resp.store.layers import FamilyIndex, Layer, SortedKeys, cost
+from norikv_resp.store.layers import Layer, cost
+from norikv_resp.store.ordered import FamilyIndex, SortedKeys
 
 keys = st.binary(min_size=0, max_size=3).map(lambda tail: b"m" + tail)
 

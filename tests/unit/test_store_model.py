@@ -198,4 +198,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+TestStore.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
