@@ -307,6 +307,9 @@ class Server:
         self.stats.sample()
         self.keyspace.clock.follow()
         self.keyspace.store.tick(self.loop.time())
+        if self.tracking.active:
+            # Reads alone fill its table; nothing else would bring it back under its bound.
+            self._send_messages(self.keyspace.store.durable)
 
     def _sweep(self) -> None:
         """Reclaim what has expired or was deleted, more often while there is more."""
@@ -349,8 +352,17 @@ class Server:
         self._send_messages(self.keyspace.index)
 
     def _send_messages(self, committed: int) -> None:
+        outgoing: dict[Context, list[bytes]] = {}
         for message, subscribers in self.hub.release(committed):
-            self.deliver(message, subscribers)
+            # Encoded once for each protocol.
+            encoded: dict[bool, bytes] = {}
+            for subscriber in subscribers:
+                data = encoded.get(subscriber.resp3)
+                if data is None:
+                    data = encoded[subscriber.resp3] = encode(message, subscriber.resp3)
+                outgoing.setdefault(subscriber, []).append(data)
+        for subscriber, parts in outgoing.items():
+            subscriber.connection.push_encoded(b"".join(parts))
         if self.tracking.active:
             for client, message in self.tracking.flush(committed):
                 self.contexts[client.id].connection.push(message)
@@ -365,20 +377,16 @@ class Server:
         self._messages_scheduled = False
         self._send_messages(self.keyspace.store.durable)
 
-    def deliver(self, message: Any, subscribers: Iterable[Context]) -> None:
-        """Send one message to many, encoded once for each protocol."""
-        encoded: dict[bool, bytes] = {}
-        for subscriber in subscribers:
-            data = encoded.get(subscriber.resp3)
-            if data is None:
-                data = encoded[subscriber.resp3] = encode(message, subscriber.resp3)
-            subscriber.connection.push_encoded(data)
-
     # ---- events
 
     def follow_changes(self) -> None:
         """Tracking was switched on or off somewhere."""
         self.keyspace.observer = self._changed if self.tracking.active else None
+
+    def everything_changed(self) -> None:
+        """Whole databases were emptied or exchanged: clients' copies of all keys are void."""
+        if self.tracking.active:
+            self.tracking.touch_all(self.keyspace.index)
 
     def _changed(self, database: Database, key: bytes) -> None:
         self.tracking.touch(key, self.keyspace.index, self.writer)
