@@ -295,6 +295,23 @@ NEW_EVENTS = [
 ]
 
 
+def test_reads_of_missing_keys_are_announced(server: ServerProcess, connect: Any) -> None:
+    listener, reader = connect(), connect()
+    reader.ok("CONFIG", "SET", "notify-keyspace-events", "Em")
+    try:
+        listener.ok("SUBSCRIBE", "__keyevent@0__:keymiss")
+        for request in ("GET k", "STRLEN k", "GETRANGE k 0 1", "GETEX k", "GETDEL k", "MGET k"):
+            reader.ok(*request.split())
+            assert listener.read() == [b"message", b"__keyevent@0__:keymiss", b"k"], request
+        reader.ok("SET", "k", "v", "GET")
+        assert listener.read()[2] == b"k"
+        reader.ok("INCR", "n")
+        reader.ok("GET", "n")
+        assert listener.pending() == b""
+    finally:
+        reader.ok("CONFIG", "SET", "notify-keyspace-events", "")
+
+
 @pytest.mark.parametrize(
     "steps", [EVENTS, pytest.param(NEW_EVENTS, marks=pytest.mark.norikv)], ids=["redis", "new"]
 )
