@@ -84,6 +84,26 @@ def test_expired_keys_are_reclaimed_and_counted(host: Host, sweeper: Sweeper) ->
     check(host)
 
 
+def test_an_expired_key_that_is_overwritten_was_expired_too(host: Host, sweeper: Sweeper) -> None:
+    events: list[tuple[bytes, bytes]] = []
+    host.keyspace.events = lambda database, kind, event, key: events.append((event, key))
+    keys = host.write().databases[0]
+    for key in (b"a", b"b", b"c"):
+        keys.put(key, b"1", host.clock.time + 10)
+    host.turn()
+    host.clock.time += 10
+    host.write()
+    keys.put(b"a", b"2")
+    keys.put(b"a", b"3", host.clock.time + 10)
+    keys.remove(b"b")
+    host.turn()
+    assert sweeper.due(keys) == 1
+    sweep(host, sweeper)
+    assert sorted(events) == [(b"expired", b"a"), (b"expired", b"b"), (b"expired", b"c")]
+    assert host.stats.expired_keys == 3
+    check(host)
+
+
 def test_reclaiming_touches_neither_watchers_nor_other_versions(
     host: Host, sweeper: Sweeper
 ) -> None:
