@@ -539,7 +539,7 @@ class Parser:
         return [arg.of.convert(word) for word in request[at:end]], end
 
     def idem_at(self, request: Request) -> int:
-        """The position of the IDEM option in a request that parses, 0 if it has none."""
+        """The position of the IDEM option, 0 if there is none or it lacks its token."""
         at = self.words + len(self.positional)
         end = len(request)
         if self.positional and isinstance(self.positional[-1], Counted):
@@ -551,7 +551,7 @@ class Parser:
             if option is None:
                 return 0
             if option.slot < 0:
-                return at
+                return at if at + 1 < end else 0
             at += option.argument.width
         return 0
 

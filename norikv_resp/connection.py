@@ -178,7 +178,9 @@ class Connection(asyncio.Protocol):
                         budget -= len(batch)
                         requests = self.requests = iter(batch)
                         continue
-                    if self.paused_reading:
+                    if self.reader.unfinished:
+                        self.schedule()
+                    elif self.paused_reading:
                         self._resume_reading()
                     break
         except ProtocolError as error:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from norikv_resp.commitlog import Frame, SegmentLog
+from norikv_resp.commitlog import SegmentLog
 from norikv_resp.config import Config, StartupError
 from norikv_resp.store import LevelDBOptions, Store, StoreOptions, open_store
 
@@ -52,13 +52,9 @@ def open_data(config: Config, loop: asyncio.AbstractEventLoop) -> Store:
     def make_log(directory: Path) -> Any:
         return factory(directory, segment_size=config.commit_log_segment_size)
 
-    def replay_again(directory: Path, after: int) -> Iterable[Frame]:
-        return SegmentLog(directory, segment_size=config.commit_log_segment_size).recover(after)
-
     return open_store(
         config.dir,
         log=make_log,
-        replay_again=replay_again,
         options=store_options(config),
         policy=config.appendfsync,
         call_soon=loop.call_soon_threadsafe,

@@ -715,11 +715,16 @@ class Database:
             low = rows[-1][0] + b"\0"
         return found, low[5:]
 
-    def last_key(self) -> bytes | None:
-        """The greatest stored key, expired or not; None in an empty database."""
-        rows = self.keyspace.store.range(
-            self.prefix, prefix_end(self.prefix), reverse=True, limit=1
-        )
+    def edge_key(
+        self, begins: bytes = b"", *, beyond: bytes | None = None, last: bool = False
+    ) -> bytes | None:
+        """The least (or the greatest) stored key that begins so and is greater than *beyond*.
+
+        Expired or not; None for none.
+        """
+        low = self.prefix + (begins if beyond is None else beyond + b"\0")
+        high = prefix_end(self.prefix + begins)
+        rows = self.keyspace.store.range(low, high, reverse=last, limit=1)
         return rows[0][0][5:] if rows else None
 
     # ---- what Redis's tools look at

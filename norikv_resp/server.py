@@ -295,7 +295,10 @@ class Server:
 
     def _every(self, seconds: float, work: Any) -> None:
         def again() -> None:
-            work()
+            try:
+                work()
+            except Exception:
+                log.exception("periodic work failed")
             self._timers[slot] = self.loop.call_later(seconds, again)
 
         slot = len(self._timers)

@@ -20,7 +20,6 @@ from norikv_resp.encoding import (
     split_reclaim_row,
 )
 from norikv_resp.expiry import GROUP, Sweeper
-
 from tests.unit.keyspace_fakes import Host
 
 
@@ -276,9 +275,7 @@ def test_a_queue_row_goes_in_a_later_frame_than_what_it_stands_for(
     assert all(queue_row[cid] > last_delete[cid] for cid in queue_row)
 
 
-def test_a_huge_value_goes_in_steps_that_remember_their_place(
-    host: Host, sweeper: Sweeper
-) -> None:
+def test_a_huge_value_goes_in_steps_that_remember_their_place(host: Host, sweeper: Sweeper) -> None:
     keys = host.write().databases[0]
     keys.put(b"big", b"x" * (65536 * 400))
     host.turn()
@@ -298,9 +295,7 @@ def test_a_huge_value_goes_in_steps_that_remember_their_place(
     assert not host.store.live(b"r")
 
 
-def test_an_unknown_kind_of_queue_row_does_not_stop_the_rest(
-    host: Host, sweeper: Sweeper
-) -> None:
+def test_an_unknown_kind_of_queue_row_does_not_stop_the_rest(host: Host, sweeper: Sweeper) -> None:
     host.write()
     host.store.open[reclaim_row(host.keyspace.index, 9, 1)] = PRESENT
     host.turn()

@@ -1,0 +1,105 @@
+"""Leader election: a lease that is taken and renewed by CAS, and a fencing token.
+
+The lease key expires by itself when its holder stops renewing. A companion
+key is written only when leadership changes hands; its version is the fencing
+token. A write that carries the token in a CHECK is refused once another
+leader has been elected, however long its sender was asleep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from redis.asyncio import Redis
+
+LEASE_MS = 400
+LEASE = "demo:leader"
+TERM = "demo:leader:term"
+RESOURCE = "demo:leader:resource"
+
+
+class Candidate:
+    """Tries to be the leader until it is stopped or crashes."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.client = Redis.from_url(url)
+        self.name = name
+        self.lease: bytes | None = None
+        self.token = b"0"
+        self.elected_at = 0.0
+
+    async def campaign(self) -> None:
+        """Take the lease when it is free, renew it while it is held."""
+        while True:
+            if self.lease is None:
+                await self._take()
+            else:
+                await self._renew()
+            await asyncio.sleep(LEASE_MS / 4000)
+
+    async def _take(self) -> None:
+        done, version, _ = await self.client.execute_command(
+            "CAS", LEASE, "0", self.name, "PX", LEASE_MS
+        )
+        if done:
+            self.lease = version
+            self.token = await self.client.execute_command("SETVER", TERM, self.name)
+            self.elected_at = time.monotonic()
+            print(f"  {self.name} leads, fencing token {self.token.decode()}")
+
+    async def _renew(self) -> None:
+        done, version, _ = await self.client.execute_command(
+            "CAS", LEASE, self.lease, self.name, "PX", LEASE_MS
+        )
+        self.lease = version if done else None
+
+    async def write(self, value: str) -> bool:
+        """Write to the resource as the leader; False if another one has been elected since."""
+        async with self.client.pipeline(transaction=True) as transaction:
+            transaction.execute_command("CHECK", TERM, self.token)
+            transaction.set(RESOURCE, value)
+            try:
+                return await transaction.execute() is not None
+            except Exception as error:  # redis-py raises WatchError for a nil EXEC
+                if type(error).__name__ != "WatchError":
+                    raise
+                return False
+
+
+async def run(url: str) -> bool:
+    """Elect, write, let the leader fall silent, elect again; True when the old one is refused."""
+    candidates = [Candidate(url, name) for name in ("ada", "bob", "cyd")]
+    await candidates[0].client.delete(LEASE, TERM, RESOURCE)
+    tasks = {each.name: asyncio.create_task(each.campaign()) for each in candidates}
+    print(f"three candidates, a lease of {LEASE_MS} ms")
+    old = await _leader(candidates, None)
+    wrote = await old.write(f"by {old.name}")
+    print(f"  {old.name} writes: {'accepted' if wrote else 'refused'}; then it falls silent")
+    tasks[old.name].cancel()
+    silent = time.monotonic()
+    new = await _leader(candidates, old)
+    gap = new.elected_at - silent
+    late = await old.write(f"by {old.name}, who does not know")
+    fresh = await new.write(f"by {new.name}")
+    value = (await new.client.get(RESOURCE) or b"").decode()
+    print(f"  fail-over after {gap * 1000:.0f} ms")
+    print(f"  {old.name} wakes up and writes: {'accepted' if late else 'refused'}")
+    print(f"  {new.name} writes: {'accepted' if fresh else 'refused'}; the resource says {value!r}")
+    for task in tasks.values():
+        task.cancel()
+    await candidates[0].client.delete(LEASE, TERM, RESOURCE)
+    for each in candidates:
+        await each.client.aclose()
+    return wrote and fresh and not late and value == f"by {new.name}"
+
+
+async def _leader(candidates: list[Candidate], other_than: Candidate | None) -> Candidate:
+    """The candidate that holds the lease; TimeoutError when there is none for five seconds."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        for each in candidates:
+            if each is not other_than and each.lease is not None and each.elected_at:
+                return each
+        await asyncio.sleep(0.005)
+    raise TimeoutError("nobody was elected")
