@@ -124,10 +124,11 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends no more; what it has sent is still answered."""
-        if not self.held and not self.stops:
-            return False
-        self.ended = True
-        return True
+        if self.stops:
+            self.ended = True
+            return True
+        self.closing_after_replies()
+        return bool(self.held)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.stops |= CLOSING
