@@ -399,5 +399,3 @@ def _address(name: Any, unix_path: str) -> str:
         host, port = name[0], name[1]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return f"{unix_path}:0"
-
-

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 QUEUED = Simple(b"QUEUED")
 _SUBSCRIBED_ALLOWED = frozenset(
-    "PING QUIT RESET SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUNSUBSCRIBE".split()
-)
+    verb + "SUBSCRIBE" for verb in ("", "P", "S", "UN", "PUN", "SUN")
+) | {"PING", "QUIT", "RESET"}
 #: First words of HTTP requests: a browser that is made to talk to this port must get nowhere.
 _WEB = (b"POST", b"HOST:")
 SUBSCRIBED = (
@@ -113,7 +113,7 @@ class Dispatcher:
             if command is not None:
                 command.rejected += 1
             elif request[0].upper() in _WEB:
-                log.warning("closing %s: it speaks HTTP (a web page behind it?)", ctx.connection.peer)
+                log.warning("closing %s: it speaks HTTP", ctx.connection.peer)
                 ctx.connection.abort()
             return self.rejected(ctx, request, error)
         return self.call(ctx, command, request)

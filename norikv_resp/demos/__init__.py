@@ -33,11 +33,11 @@ def main(argv: Sequence[str]) -> int:
         parser.print_help()
         return 0
     try:
-        import redis  # noqa: F401, PLC0415
+        import redis  # noqa: F401
     except ImportError:
         print("the demos use redis-py: pip install 'norikv-resp[demo]'", file=sys.stderr)
         return 2
-    from norikv_resp.demos.private_server import PrivateServer  # noqa: PLC0415
+    from norikv_resp.demos.private_server import PrivateServer
 
     demo = importlib.import_module(f"norikv_resp.demos.{options.name}")
     if options.url:

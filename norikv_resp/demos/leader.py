@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from redis.asyncio import Redis
+from norikv_resp.demos.client import Client
 
 LEASE_MS = 400
 LEASE = "demo:leader"
@@ -23,10 +23,10 @@ class Candidate:
     """Tries to be the leader until it is stopped or crashes."""
 
     def __init__(self, url: str, name: str) -> None:
-        self.client = Redis.from_url(url)
+        self.client = Client(url)
         self.name = name
         self.lease: bytes | None = None
-        self.token = b"0"
+        self.token: bytes = b"0"
         self.elected_at = 0.0
 
     async def campaign(self) -> None:
@@ -39,38 +39,29 @@ class Candidate:
             await asyncio.sleep(LEASE_MS / 4000)
 
     async def _take(self) -> None:
-        done, version, _ = await self.client.execute_command(
-            "CAS", LEASE, "0", self.name, "PX", LEASE_MS
-        )
+        done, version, _ = await self.client.send("CAS", LEASE, "0", self.name, "PX", LEASE_MS)
         if done:
             self.lease = version
-            self.token = await self.client.execute_command("SETVER", TERM, self.name)
+            self.token = await self.client.send("SETVER", TERM, self.name)
             self.elected_at = time.monotonic()
             print(f"  {self.name} leads, fencing token {self.token.decode()}")
 
     async def _renew(self) -> None:
-        done, version, _ = await self.client.execute_command(
-            "CAS", LEASE, self.lease, self.name, "PX", LEASE_MS
+        done, version, _ = await self.client.send(
+            "CAS", LEASE, self.lease or "0", self.name, "PX", LEASE_MS
         )
         self.lease = version if done else None
 
     async def write(self, value: str) -> bool:
         """Write to the resource as the leader; False if another one has been elected since."""
-        async with self.client.pipeline(transaction=True) as transaction:
-            transaction.execute_command("CHECK", TERM, self.token)
-            transaction.set(RESOURCE, value)
-            try:
-                return await transaction.execute() is not None
-            except Exception as error:  # redis-py raises WatchError for a nil EXEC
-                if type(error).__name__ != "WatchError":
-                    raise
-                return False
+        reply = await self.client.transaction(("CHECK", TERM, self.token), ("SET", RESOURCE, value))
+        return reply is not None
 
 
 async def run(url: str) -> bool:
     """Elect, write, let the leader fall silent, elect again; True when the old one is refused."""
     candidates = [Candidate(url, name) for name in ("ada", "bob", "cyd")]
-    await candidates[0].client.delete(LEASE, TERM, RESOURCE)
+    await candidates[0].client.send("DEL", LEASE, TERM, RESOURCE)
     tasks = {each.name: asyncio.create_task(each.campaign()) for each in candidates}
     print(f"three candidates, a lease of {LEASE_MS} ms")
     old = await _leader(candidates, None)
@@ -82,15 +73,15 @@ async def run(url: str) -> bool:
     gap = new.elected_at - silent
     late = await old.write(f"by {old.name}, who does not know")
     fresh = await new.write(f"by {new.name}")
-    value = (await new.client.get(RESOURCE) or b"").decode()
+    value = (await new.client.send("GET", RESOURCE) or b"").decode()
     print(f"  fail-over after {gap * 1000:.0f} ms")
     print(f"  {old.name} wakes up and writes: {'accepted' if late else 'refused'}")
     print(f"  {new.name} writes: {'accepted' if fresh else 'refused'}; the resource says {value!r}")
     for task in tasks.values():
         task.cancel()
-    await candidates[0].client.delete(LEASE, TERM, RESOURCE)
+    await candidates[0].client.send("DEL", LEASE, TERM, RESOURCE)
     for each in candidates:
-        await each.client.aclose()
+        await each.client.close()
     return wrote and fresh and not late and value == f"by {new.name}"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import struct
 
-from redis.asyncio import Redis
+from norikv_resp.demos.client import Client
 
 LIMIT = 20
 WINDOW_MS = 500
@@ -19,26 +19,26 @@ SECONDS = 2.0
 KEY = "demo:ratelimit"
 
 
-async def allow(client: Redis) -> int | None:
+async def allow(client: Client) -> int | None:
     """The server's time in ms at which a request was granted, None when it is refused."""
     while True:
-        found = await client.execute_command("GETVER", KEY)
+        found = await client.send("GETVER", KEY)
         value, version = found if found else (b"", b"0")
-        seconds, micros = await client.time()
+        seconds, micros = map(int, await client.send("TIME"))
         now = seconds * 1000 + micros // 1000
         granted = [at for (at,) in struct.iter_unpack("<Q", value) if at > now - WINDOW_MS]
         if len(granted) >= LIMIT:
             return None
         granted.append(max([now, *granted]))
         packed = struct.pack(f"<{len(granted)}Q", *granted)
-        done, _, _ = await client.execute_command("CAS", KEY, version, packed, "PX", 2 * WINDOW_MS)
+        done, _, _ = await client.send("CAS", KEY, version, packed, "PX", 2 * WINDOW_MS)
         if done:
-            return granted[-1]
+            return int(granted[-1])
 
 
 async def worker(url: str, granted: list[int], refused: list[int]) -> None:
     """Ask as fast as it goes, for a while."""
-    client = Redis.from_url(url)
+    client = Client(url)
     loop = asyncio.get_running_loop()
     end = loop.time() + SECONDS
     while loop.time() < end:
@@ -48,7 +48,7 @@ async def worker(url: str, granted: list[int], refused: list[int]) -> None:
             await asyncio.sleep(0.002)
         else:
             granted.append(at)
-    await client.aclose()
+    await client.close()
 
 
 async def run(url: str) -> bool:
@@ -56,11 +56,11 @@ async def run(url: str) -> bool:
     print(f"{WORKERS} workers share {LIMIT} requests in {WINDOW_MS} ms, for {SECONDS:.0f} s")
     granted: list[int] = []
     refused: list[int] = []
-    client = Redis.from_url(url)
-    await client.delete(KEY)
+    client = Client(url)
+    await client.send("DEL", KEY)
     await asyncio.gather(*(worker(url, granted, refused) for _ in range(WORKERS)))
-    await client.delete(KEY)
-    await client.aclose()
+    await client.send("DEL", KEY)
+    await client.close()
     granted.sort()
     most = max(
         sum(1 for other in granted[first:] if other < at + WINDOW_MS)

@@ -186,7 +186,7 @@ def test_threads_have_readers_of_their_own() -> None:
         reader = RequestReader()
         for _ in range(50):
             if len(read(reader, [data[:4000], data[4000:]])) != 50:
-                wrong.append(1)
+                wrong.append(1)  # noqa: PERF401
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:

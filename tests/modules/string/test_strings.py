@@ -171,6 +171,10 @@ def _requests(rng: random.Random) -> tuple[Any, ...]:
             ("get", key),
             ("SET", key, value),
             ("set", key, value),
+            ("SET", key, value, "EX", rng.choice(["100", "0", "010", "-1", "x", "", "1" * 13])),
+            ("SET", key, value, "px", "100000"),
+            ("SET", key, value, "XX", "GET"),
+            ("TTL", key),
             ("INCR", key),
             ("MGET", key, "a", "b"),
             ("MGET", "a"),
@@ -289,6 +293,23 @@ NEW_EVENTS = [
     (("CAS", "k", "0", "v"), []),
     (("DELEX", "k"), ["del"]),
 ]
+
+
+def test_reads_of_missing_keys_are_announced(server: ServerProcess, connect: Any) -> None:
+    listener, reader = connect(), connect()
+    reader.ok("CONFIG", "SET", "notify-keyspace-events", "Em")
+    try:
+        listener.ok("SUBSCRIBE", "__keyevent@0__:keymiss")
+        for request in ("GET k", "STRLEN k", "GETRANGE k 0 1", "GETEX k", "GETDEL k", "MGET k"):
+            reader.ok(*request.split())
+            assert listener.read() == [b"message", b"__keyevent@0__:keymiss", b"k"], request
+        reader.ok("SET", "k", "v", "GET")
+        assert listener.read()[2] == b"k"
+        reader.ok("INCR", "n")
+        reader.ok("GET", "n")
+        assert listener.pending() == b""
+    finally:
+        reader.ok("CONFIG", "SET", "notify-keyspace-events", "")
 
 
 @pytest.mark.parametrize(
