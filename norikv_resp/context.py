@@ -21,7 +21,6 @@ FastHandler = Callable[["Context", "Request"], "bytes | None"]
 
 REPLY_ON, REPLY_OFF, REPLY_SKIP, REPLY_SKIP_NEXT = "on", "off", "skip", "skip-next"
 
-
 UNBLOCKED = ReplyError(b"UNBLOCKED client unblocked via CLIENT UNBLOCK")
 
 
@@ -60,9 +59,9 @@ class Context:
 
     __slots__ = (
         "authenticated",
-        "channels",
         "blocked",
         "blocked_since",
+        "channels",
         "connection",
         "dirty",
         "executing",
