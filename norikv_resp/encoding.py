@@ -76,7 +76,7 @@ class Collection(NamedTuple):
     """The body of a collection's metadata; ``extra`` is the type's own."""
 
     cid: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple's method of that name
     extra: bytes = b""
 
 
@@ -90,7 +90,7 @@ class Record(NamedTuple):
 
     type: int
     term: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple's method of that name
     expire_at: int
     row_at: int
     value: bytes | Chunks | Collection

@@ -96,6 +96,8 @@ class Keyspace:
         # The expiry index.
         #: No row of the index is less than this one: the sweeper's way goes on here.
         self.expiry_cursor = expiry_bound(0)
+        #: Told about every key that gives way because its deadline has passed.
+        self.lapsed: Callable[[Database, bytes], None] | None = None
 
         # The running batch.
         self.now = self.clock.now()
@@ -483,6 +485,8 @@ class Database:
         old = self.young.get(key) or self._find(key)
         if old is None:
             self.keys += 1
+        else:
+            self._tell_lapsed(key, old)
         row_at = self._index_deadline(key, old, expire_at)
         record = Record(type_, keyspace.term, keyspace.index, expire_at, row_at, value)
         keyspace.store.open[self.prefix + key] = encode_record(record)
@@ -558,6 +562,7 @@ class Database:
         if key in self.young:
             del self.young[key]
         self.older.pop(key, None)
+        self._tell_lapsed(key, old)
         self._index_deadline(key, old, 0)
         self._release_body(old)
         keyspace.store.open[self.prefix + key] = b""
@@ -603,6 +608,7 @@ class Database:
         self.keys -= 1
         self.expires -= 1
         keyspace.mark_dirty(self)
+        self._tell_lapsed(key, record)
         if keyspace.observer is not None:
             keyspace.observer(self, key)
 
@@ -622,6 +628,12 @@ class Database:
                 rows[target + row[len(source) :]] = element
             low = found[-1][0] + b"\0"
         return value._replace(cid=cid)
+
+    def _tell_lapsed(self, key: bytes, old: Record) -> None:
+        """Tell that *old* had expired, when a write comes before the sweeper."""
+        keyspace = self.keyspace
+        if old.expire_at and old.expire_at <= keyspace.now and keyspace.lapsed is not None:
+            keyspace.lapsed(self, key)
 
     def find_stored(self, key: bytes) -> Record | None:
         """The record of a key, also when its deadline has passed."""
@@ -715,11 +727,16 @@ class Database:
             low = rows[-1][0] + b"\0"
         return found, low[5:]
 
-    def last_key(self) -> bytes | None:
-        """The greatest stored key, expired or not; None in an empty database."""
-        rows = self.keyspace.store.range(
-            self.prefix, prefix_end(self.prefix), reverse=True, limit=1
-        )
+    def edge_key(
+        self, begins: bytes = b"", *, beyond: bytes | None = None, last: bool = False
+    ) -> bytes | None:
+        """The least (or the greatest) stored key that begins so and is greater than *beyond*.
+
+        Expired or not; None for none.
+        """
+        low = self.prefix + (begins if beyond is None else beyond + b"\0")
+        high = prefix_end(self.prefix + begins)
+        rows = self.keyspace.store.range(low, high, reverse=last, limit=1)
         return rows[0][0][5:] if rows else None
 
     # ---- what Redis's tools look at
