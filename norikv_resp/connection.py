@@ -63,6 +63,8 @@ class Connection(asyncio.Protocol):
         self.waiting_for: asyncio.Future[Any] | None = None
         #: The request that CLIENT PAUSE holds.
         self.postponed: Request | None = None
+        #: The client sends no more; once all it has sent is answered, the connection closes.
+        self.ended = False
         #: Nothing is read from the socket.
         self.paused_reading = False
         #: Since when the output is above the soft limit, in loop time; 0 for not at all.
@@ -122,10 +124,11 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends no more; what it has sent is still answered."""
-        if not self.held and not self.stops:
-            return False
+        if self.stops:
+            self.ended = True
+            return True
         self.closing_after_replies()
-        return True
+        return bool(self.held)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.stops |= CLOSING
@@ -180,6 +183,8 @@ class Connection(asyncio.Protocol):
                         continue
                     if self.reader.unfinished:
                         self.schedule()
+                    elif self.ended:
+                        self.closing_after_replies()
                     elif self.paused_reading:
                         self._resume_reading()
                     break
