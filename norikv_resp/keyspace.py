@@ -424,14 +424,23 @@ class Database:
         return record
 
     def _cache(self, key: bytes, record: Record) -> None:
+        """Keep a decoded record in the younger generation, instead of the one it may have."""
         keyspace = self.keyspace
-        value = record[5]
-        keyspace.cache_bytes += (
-            RECORD_OVERHEAD + len(key) + (len(value) if type(value) is bytes else 0)
-        )
+        before = self.young.get(key)
+        if before is not None:
+            keyspace.cache_bytes -= _cached_size(key, before)
+        keyspace.cache_bytes += _cached_size(key, record)
         if keyspace.cache_bytes > keyspace.cache_size // 2:
             keyspace.make_room()
+            keyspace.cache_bytes = _cached_size(key, record)
         self.young[key] = record
+
+    def forget(self, key: bytes) -> None:
+        """Drop a key from the cache."""
+        before = self.young.pop(key, None)
+        if before is not None:
+            self.keyspace.cache_bytes -= _cached_size(key, before)
+        self.older.pop(key, None)
 
     # ---- writing
 
@@ -495,7 +504,6 @@ class Database:
 
     def _staged(self, key: bytes) -> None:
         keyspace = self.keyspace
-        keyspace.mark_dirty(self)
         keyspace.need = keyspace.index
         keyspace.changes += 1
         if keyspace.watched or keyspace.observer is not None:
@@ -514,6 +522,7 @@ class Database:
             if row_at:
                 rows[expiry_row(row_at, self.epoch, key)] = b""
                 self.expires -= 1
+                keyspace.mark_dirty(self)
             return 0
         if row_at and row_at <= expire_at:
             return row_at
@@ -521,6 +530,7 @@ class Database:
             rows[expiry_row(row_at, self.epoch, key)] = b""
         else:
             self.expires += 1
+            keyspace.mark_dirty(self)
         row = expiry_row(expire_at, self.epoch, key)
         rows[row] = PRESENT
         if row < keyspace.expiry_cursor:  # a deadline in the past: the sweeper has to go back
@@ -556,17 +566,16 @@ class Database:
 
     def remove(self, key: bytes) -> None:
         """Remove a key that is stored, expired or not."""
-        old = self.young.pop(key, None) or self._find(key)
+        old = self.stored(key)
         assert old is not None
         keyspace = self.keyspace
-        if key in self.young:
-            del self.young[key]
-        self.older.pop(key, None)
+        self.forget(key)
         self._tell_lapsed(key, old)
         self._index_deadline(key, old, 0)
         self._release_body(old)
         keyspace.store.open[self.prefix + key] = b""
         self.keys -= 1
+        keyspace.mark_dirty(self)
         self._staged(key)
 
     def move_body(self, key: bytes, target: Database, new_key: bytes) -> None:
@@ -576,17 +585,16 @@ class Database:
         """
         old = self.get(key)
         assert old is not None
-        rows = self.keyspace.store.open
-        self.young.pop(key, None)
-        self.older.pop(key, None)
+        self.forget(key)
         self._index_deadline(key, old, 0)
-        rows[self.prefix + key] = b""
+        self.keyspace.store.open[self.prefix + key] = b""
         self.keys -= 1
+        self.keyspace.mark_dirty(self)
         self._staged(key)
         target.put_record(new_key, old.type, old.value, old.expire_at)
 
     def stored(self, key: bytes) -> Record | None:
-        """Sweeper: the record of a key, expired or not, without touching the cache."""
+        """The record of a key, expired or not, without touching the cache."""
         record = self.young.get(key) or self.older.get(key)
         if record is None:
             raw = self.keyspace.store.get(self.prefix + key)
@@ -634,15 +642,6 @@ class Database:
         keyspace = self.keyspace
         if old.expire_at and old.expire_at <= keyspace.now and keyspace.lapsed is not None:
             keyspace.lapsed(self, key)
-
-    def find_stored(self, key: bytes) -> Record | None:
-        """The record of a key, also when its deadline has passed."""
-        return self.young.get(key) or self._find(key)
-
-    def forget(self, key: bytes) -> None:
-        """Drop a key from the cache."""
-        self.young.pop(key, None)
-        self.older.pop(key, None)
 
     # ---- long strings
 
@@ -762,6 +761,12 @@ class Database:
         events = self.keyspace.events
         if events is not None:
             events(self, kind, event, key)
+
+
+def _cached_size(key: bytes, record: Record) -> int:
+    """What a cached record costs, about, in bytes."""
+    value = record[5]
+    return RECORD_OVERHEAD + len(key) + (len(value) if type(value) is bytes else 0)
 
 
 def prefix_end(prefix: bytes) -> bytes:
