@@ -26,6 +26,7 @@ from norikv_resp.acl_user import (
 from norikv_resp.command import Command, Registry, Request
 from norikv_resp.config import Config, StartupError
 from norikv_resp.errors import ReplyError
+from norikv_resp.option_types import to_bytes, to_text
 
 if TYPE_CHECKING:
     from norikv_resp.context import Context
@@ -36,6 +37,7 @@ DEFAULT_USER = b"default"
 
 _WRITING_KEY_FLAGS = frozenset(("insert", "delete", "update"))
 
+SETUSER_ERROR = "Error in ACL SETUSER modifier "
 NOT_LOADED = (
     "WARNING: ACL errors detected, no change to the previously active ACL rules was performed"
 )
@@ -181,9 +183,8 @@ class Acl:
             try:
                 draft.apply(rule, self._registry, all_channels=self.all_channels)
             except AclError as error:
-                raise ReplyError(
-                    b"ERR Error in ACL SETUSER modifier '%b': %b" % (rule, error.text.encode())
-                ) from None
+                where = SETUSER_ERROR.encode() + b"'%b': " % rule
+                raise ReplyError(b"ERR " + where + error.text.encode()) from None
         draft.refresh()
         if user is None:
             before = self._new_user(name)
@@ -408,13 +409,10 @@ class AccessControl(Acl):
         self._config = config
         config.on_change(Config.acl_pubsub_default, self._follow_default)
         config.on_change(Config.acllog_max_len, self._follow_log_length)
-        config.on_change(Config.requirepass, self.set_requirepass)
+        config.on_change(Config.requirepass, self._follow_requirepass)
         if config.requirepass:
             self.set_requirepass(config.requirepass)
-        try:
-            self._load_configured()
-        except ReplyError as error:
-            raise StartupError(str(error).removeprefix("ERR ")) from None
+        self._load_configured()
 
     @property
     def file(self) -> Path | None:
@@ -428,17 +426,27 @@ class AccessControl(Acl):
                     "users are declared both in the configuration and in an aclfile: use one of"
                     " the two"
                 )
-            self.load(self.file)
+            try:
+                self.load(self.file)
+            except ReplyError as error:
+                raise StartupError(str(error).removeprefix("ERR ")) from None
         names = set()
-        for line in self._config.user:
-            self.load_line([b"user", *line])
-            if line[0] in names:
-                shown = line[0].decode("utf-8", "surrogateescape")
-                raise StartupError(f"user {shown} is declared twice in the configuration")
-            names.add(line[0])
+        for name, *rules in self._config.user:
+            if name in names:
+                raise StartupError(f"user {name} is declared twice in the configuration")
+            names.add(name)
+            try:
+                self.load_line([b"user", to_bytes(name), *map(to_bytes, rules)])
+            except ReplyError as error:
+                reason = str(error).removeprefix("ERR ").removeprefix(SETUSER_ERROR)
+                raise StartupError(f"user {name}: {reason}") from None
 
     def _follow_default(self, value: str) -> None:
         self.all_channels = value == "allchannels"
+
+    def _follow_requirepass(self, value: bytes) -> None:
+        self.set_requirepass(value)
+        self.changed()
 
     def _follow_log_length(self, value: int) -> None:
         self.log.max_len = value
@@ -454,11 +462,9 @@ class AccessControl(Acl):
         plain = Acl(self._registry)
         plain.set_requirepass(self._config.requirepass)
         usual = plain.default.describe()
-        self._config.put(
-            Config.user,
-            tuple(
-                (user.name, *user.describe().split(b" "))
-                for user in self
-                if user is not self.default or user.describe() != usual
-            ),
-        )
+        lines = [
+            (user.name, *user.describe().split(b" "))
+            for user in self
+            if user is not self.default or user.describe() != usual
+        ]
+        self._config.put(Config.user, tuple(tuple(map(to_text, line)) for line in lines))

@@ -92,14 +92,14 @@ ARGUMENT_OF_SUBCOMMAND = "Allowing first-arg of a subcommand is not supported"
 class Denial:
     """Why a request is not allowed: ``reason`` is command, key or channel, as ACL LOG says it."""
 
-    __slots__ = ("object", "rank", "reason", "user")
+    __slots__ = ("object", "progress", "reason", "user")
 
     _REASONS = ("command", "key", "channel")
 
-    def __init__(self, rank: int, user: bytes, what: bytes) -> None:
-        #: Which of several selectors' reasons is told: the one that came furthest.
-        self.rank = rank
-        self.reason = self._REASONS[rank]
+    def __init__(self, user: bytes, what: bytes, stage: int, at: int = 0) -> None:
+        #: How far the judgement came: of several selectors' reasons the furthest one is told.
+        self.progress = (stage, at)
+        self.reason = self._REASONS[stage]
         self.user = user
         #: The command's full name, or the key or channel.
         self.object = what
@@ -298,29 +298,29 @@ class Selector:
             return allowed
         return frozenset(arguments)
 
-    def denied_key(self, keys: Sequence[KeyUse]) -> bytes | None:
-        """Return the first key that no pattern allows for its use."""
+    def denied_key(self, keys: Sequence[KeyUse]) -> int | None:
+        """Return the position of the first key that no pattern allows for its use."""
         if self.all_keys:
             return None
         if self._keys is None:
             self._keys = [
                 (access, compile_glob(pattern)) for pattern, access in self.patterns.items()
             ]
-        for key, reads, writes in keys:
+        for at, (key, reads, writes) in enumerate(keys):
             needed = (READ if reads else 0) | (WRITE if writes else 0)
             for access, matches in self._keys:
                 if access & needed == needed and matches(key):
                     break
             else:
-                return key
+                return at
         return None
 
-    def denied_channel(self, channels: Sequence[ChannelUse]) -> bytes | None:
-        """Return the first channel that no pattern allows."""
+    def denied_channel(self, channels: Sequence[ChannelUse]) -> int | None:
+        """Return the position of the first channel that no pattern allows."""
         if not self.all_channels:
-            for channel, is_pattern in channels:
+            for at, (channel, is_pattern) in enumerate(channels):
                 if not _covers(self.channels, channel, is_pattern):
-                    return channel
+                    return at
         return None
 
     # Printing.
@@ -488,14 +488,14 @@ class User:
 
         O(selectors * (keys * key patterns + channels * channel patterns)).
         """
-        worst: Denial | None = None
+        furthest: Denial | None = None
         for selector in self.selectors:
             denial = self._judge(selector, command, request, keys, channels)
             if denial is None:
                 return None
-            if worst is None or denial.rank >= worst.rank:
-                worst = denial
-        return worst
+            if furthest is None or denial.progress > furthest.progress:
+                furthest = denial
+        return furthest
 
     def _judge(
         self,
@@ -506,13 +506,13 @@ class User:
         channels: Sequence[ChannelUse],
     ) -> Denial | None:
         if not selector.allows_command(command, request):
-            return Denial(0, self.name, command.full_name.encode())
-        key = selector.denied_key(keys)
-        if key is not None:
-            return Denial(1, self.name, key)
-        channel = selector.denied_channel(channels)
-        if channel is not None:
-            return Denial(2, self.name, channel)
+            return Denial(self.name, command.full_name.encode(), 0)
+        at = selector.denied_key(keys)
+        if at is not None:
+            return Denial(self.name, keys[at][0], 1, at)
+        at = selector.denied_channel(channels)
+        if at is not None:
+            return Denial(self.name, channels[at][0], 2, at)
         return None
 
     def _channel_rules(self) -> set[bytes] | None:

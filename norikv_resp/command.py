@@ -103,9 +103,10 @@ _CATEGORY_OF_GROUP = {
 
 #: ACL categories in the order in which Redis lists them.
 CATEGORIES = (
-    "keyspace read write set sortedset list hash string array bitmap hyperloglog geo stream "
-    "pubsub admin fast slow blocking dangerous connection transaction scripting"
-).split()
+    *("keyspace", "read", "write", "set", "sortedset", "list", "hash", "string", "array"),
+    *("bitmap", "hyperloglog", "geo", "stream", "pubsub", "admin", "fast", "slow", "blocking"),
+    *("dangerous", "connection", "transaction", "scripting"),
+)
 
 
 # --------------------------------------------------------------------------
@@ -312,6 +313,10 @@ class Block(Arg):
         return sum(part.width for part in self.parts)
 
 
+BAD_COUNT = ReplyError(b"ERR numkeys should be greater than 0")
+TOO_FEW = ReplyError(b"ERR syntax error")
+
+
 @dataclass(frozen=True)
 class Counted(Arg):
     """A count, then that many keys or blocks; the handler gets the list.
@@ -321,8 +326,8 @@ class Counted(Arg):
 
     of: Arg = field(default_factory=Key)
     count_name: str = "numkeys"
-    bad_count: ReplyError = ReplyError(b"ERR numkeys should be greater than 0")
-    short: ReplyError = ReplyError(b"ERR syntax error")
+    bad_count: ReplyError = BAD_COUNT
+    short: ReplyError = TOO_FEW
 
     @property
     def width(self) -> int:
@@ -539,7 +544,7 @@ class Parser:
         return [arg.of.convert(word) for word in request[at:end]], end
 
     def idem_at(self, request: Request) -> int:
-        """The position of the IDEM option in a request that parses, 0 if it has none."""
+        """The position of the IDEM option, 0 if there is none or it lacks its token."""
         at = self.words + len(self.positional)
         end = len(request)
         if self.positional and isinstance(self.positional[-1], Counted):
@@ -551,7 +556,7 @@ class Parser:
             if option is None:
                 return 0
             if option.slot < 0:
-                return at
+                return at if at + 1 < end else 0
             at += option.argument.width
         return 0
 
@@ -613,9 +618,7 @@ def _key_specs(args: Sequence[Arg], words: int) -> tuple[KeySpec, ...]:
         elif isinstance(arg, Counted):
             key = arg.of.parts[0] if isinstance(arg.of, Block) else arg.of
             assert isinstance(key, Key)
-            specs.append(
-                KeySpec((key.access, *key.does), position, 0, arg.of.width, counted=True)
-            )
+            specs.append(KeySpec((key.access, *key.does), position, 0, arg.of.width, counted=True))
         position += arg.width
     return tuple(specs)
 
@@ -696,7 +699,7 @@ class Command:
             self.flags |= Flag.MOVABLEKEYS
         self.is_write = bool(self.flags & Flag.WRITE)
         if self.unknown_option is not None:
-            self.parser.unknown_option = self.unknown_option  # type: ignore[method-assign]
+            self.parser.unknown_option = self.unknown_option  # type: ignore[assignment]
         self._check()
         self.run = self._runner()
 
@@ -784,11 +787,7 @@ class Command:
     @property
     def flag_names(self) -> list[str]:
         """Redis's names of the flags, in Redis's order, without ours."""
-        return [
-            str(flag.name).lower()
-            for flag in Flag
-            if flag in self.flags and not flag & _OURS
-        ]
+        return [str(flag.name).lower() for flag in Flag if flag in self.flags and not flag & _OURS]
 
     @property
     def legacy_range(self) -> tuple[int, int, int]:

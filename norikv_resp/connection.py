@@ -178,7 +178,9 @@ class Connection(asyncio.Protocol):
                         budget -= len(batch)
                         requests = self.requests = iter(batch)
                         continue
-                    if self.paused_reading:
+                    if self.reader.unfinished:
+                        self.schedule()
+                    elif self.paused_reading:
                         self._resume_reading()
                     break
         except ProtocolError as error:
@@ -397,5 +399,3 @@ def _address(name: Any, unix_path: str) -> str:
         host, port = name[0], name[1]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return f"{unix_path}:0"
-
-

@@ -31,8 +31,8 @@ class Context:
 
     __slots__ = (
         "authenticated",
-        "channels",
         "blocked_since",
+        "channels",
         "connection",
         "dirty",
         "executing",

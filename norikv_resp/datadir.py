@@ -6,11 +6,11 @@ import asyncio
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from norikv_resp.commitlog import SegmentLog
 from norikv_resp.config import Config, StartupError
-from norikv_resp.store import LevelDBOptions, Store, StoreOptions, open_store
+from norikv_resp.store import LevelDBOptions, Policy, Store, StoreOptions, open_store
 
 
 def store_options(config: Config) -> StoreOptions:
@@ -56,6 +56,6 @@ def open_data(config: Config, loop: asyncio.AbstractEventLoop) -> Store:
         config.dir,
         log=make_log,
         options=store_options(config),
-        policy=config.appendfsync,
+        policy=cast(Policy, config.appendfsync),
         call_soon=loop.call_soon_threadsafe,
     )

@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
 QUEUED = Simple(b"QUEUED")
 _SUBSCRIBED_ALLOWED = frozenset(
-    "PING QUIT RESET SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUNSUBSCRIBE".split()
-)
+    verb + "SUBSCRIBE" for verb in ("", "P", "S", "UN", "PUN", "SUN")
+) | {"PING", "QUIT", "RESET"}
+#: First words of HTTP requests: a browser that is made to talk to this port must get nowhere.
+_WEB = (b"POST", b"HOST:")
 SUBSCRIBED = (
     "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are "
     "allowed in this context"
@@ -110,6 +112,9 @@ class Dispatcher:
         except ReplyError as error:
             if command is not None:
                 command.rejected += 1
+            elif request[0].upper() in _WEB:
+                log.warning("closing %s: it speaks HTTP", ctx.connection.peer)
+                ctx.connection.abort()
             return self.rejected(ctx, request, error)
         return self.call(ctx, command, request)
 

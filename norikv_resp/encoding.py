@@ -80,7 +80,7 @@ class Collection(NamedTuple):
     """The body of a collection's metadata; ``extra`` is the type's own."""
 
     cid: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple's method of that name
     extra: bytes = b""
 
 
@@ -94,7 +94,7 @@ class Record(NamedTuple):
 
     type: int
     term: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple's method of that name
     expire_at: int
     row_at: int
     value: bytes | Chunks | Collection

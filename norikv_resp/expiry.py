@@ -100,6 +100,8 @@ class Sweeper:
             (self._sweep_keys, self._sweep_replies, self._reclaim)
         )
 
+        self._keyspace.lapsed = self._lapsed
+
         # Where each sweep goes on; the keys' cursor is the keyspace's, which writes rows too.
         self._idem_cursor = self._reclaim_cursor = b""
         self._persisted_at, self._persisted_index = self._keyspace.now, self._keyspace.index
@@ -199,6 +201,11 @@ class Sweeper:
 
     # ---- keys
 
+    def _lapsed(self, database: Database, key: bytes) -> None:
+        """An expired key gives way, to a sweep or to a write."""
+        self._host.stats.expired_keys += 1
+        database.notify("x", b"expired", key)
+
     def due(self, database: Database) -> int:
         """How many stored keys of *database* have expired at the batch's time. O(due keys)."""
         keyspace = self._keyspace
@@ -254,8 +261,6 @@ class Sweeper:
             rows[row] = b""
         elif record.expire_at <= self._keyspace.now:
             database.reclaim(key, record)
-            self._host.stats.expired_keys += 1
-            database.notify("x", b"expired", key)
         else:
             database.move_row(key, record)
 

@@ -94,6 +94,8 @@ class Keyspace:
         # The expiry index.
         #: No row of the index is less than this one: the sweeper's way goes on here.
         self.expiry_cursor = expiry_bound(0)
+        #: Told about every key that gives way because its deadline has passed.
+        self.lapsed: Callable[[Database, bytes], None] | None = None
 
         # The running batch.
         self.now = self.clock.now()
@@ -420,14 +422,23 @@ class Database:
         return record
 
     def _cache(self, key: bytes, record: Record) -> None:
+        """Keep a decoded record in the younger generation, instead of the one it may have."""
         keyspace = self.keyspace
-        value = record[5]
-        keyspace.cache_bytes += (
-            RECORD_OVERHEAD + len(key) + (len(value) if type(value) is bytes else 0)
-        )
+        before = self.young.get(key)
+        if before is not None:
+            keyspace.cache_bytes -= _cached_size(key, before)
+        keyspace.cache_bytes += _cached_size(key, record)
         if keyspace.cache_bytes > keyspace.cache_size // 2:
             keyspace.make_room()
+            keyspace.cache_bytes = _cached_size(key, record)
         self.young[key] = record
+
+    def forget(self, key: bytes) -> None:
+        """Drop a key from the cache."""
+        before = self.young.pop(key, None)
+        if before is not None:
+            self.keyspace.cache_bytes -= _cached_size(key, before)
+        self.older.pop(key, None)
 
     # ---- writing
 
@@ -481,6 +492,8 @@ class Database:
         old = self.young.get(key) or self._find(key)
         if old is None:
             self.keys += 1
+        else:
+            self._tell_lapsed(key, old)
         row_at = self._index_deadline(key, old, expire_at)
         record = Record(type_, keyspace.term, keyspace.index, expire_at, row_at, value)
         keyspace.store.open[self.prefix + key] = encode_record(record)
@@ -489,7 +502,6 @@ class Database:
 
     def _staged(self, key: bytes) -> None:
         keyspace = self.keyspace
-        keyspace.mark_dirty(self)
         keyspace.need = keyspace.index
         keyspace.changes += 1
         if keyspace.watched or keyspace.observer is not None:
@@ -508,6 +520,7 @@ class Database:
             if row_at:
                 rows[expiry_row(row_at, self.epoch, key)] = b""
                 self.expires -= 1
+                keyspace.mark_dirty(self)
             return 0
         if row_at and row_at <= expire_at:
             return row_at
@@ -515,6 +528,7 @@ class Database:
             rows[expiry_row(row_at, self.epoch, key)] = b""
         else:
             self.expires += 1
+            keyspace.mark_dirty(self)
         row = expiry_row(expire_at, self.epoch, key)
         rows[row] = PRESENT
         if row < keyspace.expiry_cursor:  # a deadline in the past: the sweeper has to go back
@@ -550,16 +564,16 @@ class Database:
 
     def remove(self, key: bytes) -> None:
         """Remove a key that is stored, expired or not."""
-        old = self.young.pop(key, None) or self._find(key)
+        old = self.stored(key)
         assert old is not None
         keyspace = self.keyspace
-        if key in self.young:
-            del self.young[key]
-        self.older.pop(key, None)
+        self.forget(key)
+        self._tell_lapsed(key, old)
         self._index_deadline(key, old, 0)
         self._release_body(old)
         keyspace.store.open[self.prefix + key] = b""
         self.keys -= 1
+        keyspace.mark_dirty(self)
         self._staged(key)
 
     def move_body(self, key: bytes, target: Database, new_key: bytes) -> None:
@@ -569,17 +583,16 @@ class Database:
         """
         old = self.get(key)
         assert old is not None
-        rows = self.keyspace.store.open
-        self.young.pop(key, None)
-        self.older.pop(key, None)
+        self.forget(key)
         self._index_deadline(key, old, 0)
-        rows[self.prefix + key] = b""
+        self.keyspace.store.open[self.prefix + key] = b""
         self.keys -= 1
+        self.keyspace.mark_dirty(self)
         self._staged(key)
         target.put_record(new_key, old.type, old.value, old.expire_at)
 
     def stored(self, key: bytes) -> Record | None:
-        """Sweeper: the record of a key, expired or not, without touching the cache."""
+        """The record of a key, expired or not, without touching the cache."""
         record = self.young.get(key) or self.older.get(key)
         if record is None:
             raw = self.keyspace.store.get(self.prefix + key)
@@ -601,6 +614,7 @@ class Database:
         self.keys -= 1
         self.expires -= 1
         keyspace.mark_dirty(self)
+        self._tell_lapsed(key, record)
         if keyspace.observer is not None:
             keyspace.observer(self, key)
 
@@ -621,14 +635,11 @@ class Database:
             low = found[-1][0] + b"\0"
         return value._replace(cid=cid)
 
-    def find_stored(self, key: bytes) -> Record | None:
-        """The record of a key, also when its deadline has passed."""
-        return self.young.get(key) or self._find(key)
-
-    def forget(self, key: bytes) -> None:
-        """Drop a key from the cache."""
-        self.young.pop(key, None)
-        self.older.pop(key, None)
+    def _tell_lapsed(self, key: bytes, old: Record) -> None:
+        """Tell that *old* had expired, when a write comes before the sweeper."""
+        keyspace = self.keyspace
+        if old.expire_at and old.expire_at <= keyspace.now and keyspace.lapsed is not None:
+            keyspace.lapsed(self, key)
 
     # ---- long strings
 
@@ -713,11 +724,16 @@ class Database:
             low = rows[-1][0] + b"\0"
         return found, low[5:]
 
-    def last_key(self) -> bytes | None:
-        """The greatest stored key, expired or not; None in an empty database."""
-        rows = self.keyspace.store.range(
-            self.prefix, prefix_end(self.prefix), reverse=True, limit=1
-        )
+    def edge_key(
+        self, begins: bytes = b"", *, beyond: bytes | None = None, last: bool = False
+    ) -> bytes | None:
+        """The least (or the greatest) stored key that begins so and is greater than *beyond*.
+
+        Expired or not; None for none.
+        """
+        low = self.prefix + (begins if beyond is None else beyond + b"\0")
+        high = prefix_end(self.prefix + begins)
+        rows = self.keyspace.store.range(low, high, reverse=last, limit=1)
         return rows[0][0][5:] if rows else None
 
     # ---- what Redis's tools look at
@@ -743,6 +759,12 @@ class Database:
         events = self.keyspace.events
         if events is not None:
             events(self, kind, event, key)
+
+
+def _cached_size(key: bytes, record: Record) -> int:
+    """What a cached record costs, about, in bytes."""
+    value = record[5]
+    return RECORD_OVERHEAD + len(key) + (len(value) if type(value) is bytes else 0)
 
 
 def prefix_end(prefix: bytes) -> bytes:

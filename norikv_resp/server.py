@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from norikv_resp import notify
 from norikv_resp.acl import AccessControl
@@ -21,7 +21,7 @@ from norikv_resp.config import Config, StartupError
 from norikv_resp.connection import Connection
 from norikv_resp.context import Context, FastHandler
 from norikv_resp.cursors import Cursors
-from norikv_resp.cursors import Cursors
+from norikv_resp.datadir import open_data
 from norikv_resp.dispatch import Dispatcher
 from norikv_resp.errors import CommitFailed
 from norikv_resp.expiry import Sweeper
@@ -35,21 +35,23 @@ from norikv_resp.loader import (
 )
 from norikv_resp.logs import log
 from norikv_resp.notify import Notifier
+from norikv_resp.option_types import Option
 from norikv_resp.protocol import Simple, encode
 from norikv_resp.pubsub import Hub
 from norikv_resp.stats import Latency, Slowlog, Stats
-from norikv_resp.datadir import open_data
-from norikv_resp.store import Store, StoreError
+from norikv_resp.store import Policy, Store, StoreError
 from norikv_resp.tracking import Tracking
 
 if TYPE_CHECKING:
     from norikv_resp.commitlog import CommitError
 
+T = TypeVar("T")
+
 #: Descriptors for everything that is neither a client nor LevelDB's.
 RESERVED_FILES = 64
 
-#: Commands above this many microseconds can be on the slow log's hot paths' account; below it,
-#: every command has to be timed by itself.
+#: Hot paths are not timed one by one; they take far less than this many microseconds. A slow log
+#: threshold below it switches them off.
 UNTIMED_ABOVE = 1000
 
 PROTECTED = (
@@ -116,7 +118,7 @@ class Server:
         self.plain = True
 
         # Life and death.
-        self._listeners: list[asyncio.AbstractServer] = []
+        self._listeners: list[asyncio.Server] = []
         self.stopping = asyncio.Event()
         self._stop_requests = 0
         self._timers: list[asyncio.TimerHandle] = []
@@ -184,62 +186,57 @@ class Server:
             self.max_clients = fitting
 
     def _follow_options(self) -> None:
-        config = self.config
+        """Take over the options that something else keeps a copy of, now and when they change."""
+        keyspace, idempotency = self.keyspace, self.idempotency
+        self._keep(Config.commands_per_turn, self, "turn_commands")
+        self._keep(Config.client_query_buffer_limit, self, "query_buffer_limit")
+        self._keep(Config.cache_size, keyspace, "cache_size")
+        self._keep(Config.idempotency_window, idempotency, "window_ms", lambda value: value * 1000)
+        self._keep(Config.idempotency_max_records, idempotency, "max_records")
+        self._keep(Config.tracking_table_max_keys, self.tracking, "max_keys")
+        self._follow(Config.slowlog_log_slower_than, self._slower_than)
+        self._follow(Config.latency_monitor_threshold, self._latency_from)
+        self._follow(Config.proto_max_bulk_len, self._limit_requests)
+        self._follow(Config.max_multibulk_elements, self._limit_requests)
+        self._follow(Config.notify_keyspace_events, self._select_events)
+        self._follow(Config.appendfsync, self._sync_by)
+        # The limit on open files may have lowered what the start-up configuration asked for.
+        self.config.on_change(Config.maxclients, self._allow_clients)
+        self.config.on_change(Config.slowlog_max_len, lambda _: self.slowlog.trim())
 
-        def turn(value: int) -> None:
-            self.turn_commands = value
+    def _follow(self, option: Option[T], follow: Callable[[T], None]) -> None:
+        follow(getattr(self.config, option.attribute))
+        self.config.on_change(option, follow)
 
-        def query_buffer(value: int) -> None:
-            self.query_buffer_limit = value
+    def _keep(
+        self,
+        option: Option[T],
+        owner: object,
+        name: str,
+        convert: Callable[[T], object] = lambda value: value,
+    ) -> None:
+        self._follow(option, lambda value: setattr(owner, name, convert(value)))
 
-        def slower_than(value: int) -> None:
-            self.slow_threshold = value if value >= 0 else sys.maxsize
-            self.refresh()
+    def _slower_than(self, microseconds: int) -> None:
+        self.slow_threshold = microseconds if microseconds >= 0 else sys.maxsize
+        self.refresh()
 
-        def latency(value: int) -> None:
-            self.latency_threshold = value * 1000 or sys.maxsize
-            self.refresh()
+    def _latency_from(self, milliseconds: int) -> None:
+        self.latency_threshold = milliseconds * 1000 or sys.maxsize
+        self.refresh()
 
-        def request_limits(_: int) -> None:
-            for context in self.contexts.values():
-                context.connection.apply_limits()
+    def _limit_requests(self, _: int) -> None:
+        for context in self.contexts.values():
+            context.connection.apply_limits()
 
-        def window(value: int) -> None:
-            self.idempotency.window_ms = value * 1000
+    def _select_events(self, flags: str) -> None:
+        self.notifier.configure(notify.parse(flags))
 
-        def records(value: int) -> None:
-            self.idempotency.max_records = value
+    def _sync_by(self, policy: str) -> None:
+        self.keyspace.store.set_policy(cast(Policy, policy))
 
-        def cache(value: int) -> None:
-            self.keyspace.cache_size = value
-
-        def clients(value: int) -> None:
-            self.max_clients = value
-
-        def events(value: Any) -> None:
-            self.notifier.configure(notify.parse(str(value)))
-
-        def tracked(value: int) -> None:
-            self.tracking.max_keys = value
-
-        for option, follow in (
-            (Config.commands_per_turn, turn),
-            (Config.client_query_buffer_limit, query_buffer),
-            (Config.slowlog_log_slower_than, slower_than),
-            (Config.latency_monitor_threshold, latency),
-            (Config.proto_max_bulk_len, request_limits),
-            (Config.max_multibulk_elements, request_limits),
-            (Config.idempotency_window, window),
-            (Config.idempotency_max_records, records),
-            (Config.cache_size, cache),
-            (Config.notify_keyspace_events, events),
-            (Config.tracking_table_max_keys, tracked),
-            (Config.appendfsync, self.keyspace.store.set_policy),
-        ):
-            follow(getattr(config, option.attribute))
-            config.on_change(option, follow)
-        config.on_change(Config.maxclients, clients)
-        config.on_change(Config.slowlog_max_len, lambda _: self.slowlog.trim())
+    def _allow_clients(self, count: int) -> None:
+        self.max_clients = count
 
     async def listen(self) -> None:
         """Accept clients; StartupError if an address cannot be had."""
@@ -284,7 +281,9 @@ class Server:
     def addresses(self) -> list[str]:
         """Where clients are accepted, for people."""
         return [
-            _address(sock.getsockname()) for listener in self._listeners for sock in listener.sockets
+            _address(sock.getsockname())
+            for listener in self._listeners
+            for sock in listener.sockets
         ]
 
     def start_timers(self) -> None:
@@ -295,7 +294,10 @@ class Server:
 
     def _every(self, seconds: float, work: Any) -> None:
         def again() -> None:
-            work()
+            try:
+                work()
+            except Exception:
+                log.exception("periodic work failed")
             self._timers[slot] = self.loop.call_later(seconds, again)
 
         slot = len(self._timers)
@@ -305,6 +307,9 @@ class Server:
         self.stats.sample()
         self.keyspace.clock.follow()
         self.keyspace.store.tick(self.loop.time())
+        if self.tracking.active:
+            # Reads alone fill its table; nothing else would bring it back under its bound.
+            self._send_messages(self.keyspace.store.durable)
 
     def _sweep(self) -> None:
         """Reclaim what has expired or was deleted, more often while there is more."""
@@ -347,8 +352,17 @@ class Server:
         self._send_messages(self.keyspace.index)
 
     def _send_messages(self, committed: int) -> None:
+        outgoing: dict[Context, list[bytes]] = {}
         for message, subscribers in self.hub.release(committed):
-            self.deliver(message, subscribers)
+            # Encoded once for each protocol.
+            encoded: dict[bool, bytes] = {}
+            for subscriber in subscribers:
+                data = encoded.get(subscriber.resp3)
+                if data is None:
+                    data = encoded[subscriber.resp3] = encode(message, subscriber.resp3)
+                outgoing.setdefault(subscriber, []).append(data)
+        for subscriber, parts in outgoing.items():
+            subscriber.connection.push_encoded(b"".join(parts))
         if self.tracking.active:
             for client, message in self.tracking.flush(committed):
                 self.contexts[client.id].connection.push(message)
@@ -363,20 +377,16 @@ class Server:
         self._messages_scheduled = False
         self._send_messages(self.keyspace.store.durable)
 
-    def deliver(self, message: Any, subscribers: Iterable[Context]) -> None:
-        """Send one message to many, encoded once for each protocol."""
-        encoded: dict[bool, bytes] = {}
-        for subscriber in subscribers:
-            data = encoded.get(subscriber.resp3)
-            if data is None:
-                data = encoded[subscriber.resp3] = encode(message, subscriber.resp3)
-            subscriber.connection.push_encoded(data)
-
     # ---- events
 
     def follow_changes(self) -> None:
         """Tracking was switched on or off somewhere."""
         self.keyspace.observer = self._changed if self.tracking.active else None
+
+    def everything_changed(self) -> None:
+        """Whole databases were emptied or exchanged: clients' copies of all keys are void."""
+        if self.tracking.active:
+            self.tracking.touch_all(self.keyspace.index)
 
     def _changed(self, database: Database, key: bytes) -> None:
         self.tracking.touch(key, self.keyspace.index, self.writer)
@@ -571,15 +581,24 @@ def _is_loopback(host: str) -> bool:
     return host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")
 
 
+_ESCAPES = {
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\a": "\\a",
+    "\b": "\\b",
+    '"': '\\"',
+    "\\": "\\\\",
+}
+
+
 def _quote(word: bytes) -> bytes:
-    shown = word.decode("latin-1")
-    text = "".join(
-        {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\a": "\\a", "\b": "\\b", '"': '\\"', "\\": "\\\\"}.get(
-            char, char if " " <= char <= "~" else f"\\x{ord(char):02x}"
-        )
-        for char in shown
+    """A word as MONITOR shows it."""
+    shown = (
+        _ESCAPES.get(char) or (char if " " <= char <= "~" else f"\\x{ord(char):02x}")
+        for char in word.decode("latin-1")
     )
-    return f'"{text}"'.encode()
+    return f'"{"".join(shown)}"'.encode()
 
 
 async def serve(config: Config, started: Callable[[Sequence[str]], None]) -> int:
@@ -611,7 +630,7 @@ def run(config: Config, started: Callable[[Sequence[str]], None]) -> int:
     """
     sys.setswitchinterval(0.0005)
     try:
-        import uvloop  # noqa: PLC0415
+        import uvloop
     except ImportError:
         return asyncio.run(serve(config, started))
     return uvloop.run(serve(config, started))

@@ -112,7 +112,12 @@ def set_(
     old = keys.get(key)
     if (get or match) and old is not None and old.type != STRING:
         raise WrongType
-    previous = keys.string_value(old) if get and old is not None else None
+    previous = None
+    if get:
+        if old is None:
+            keys.notify("m", b"keymiss", key)
+        else:
+            previous = keys.string_value(old)
     if not _allowed(keys, old, when, match, version):
         return previous
     _store(keys, key, value, old, expiry, expire_at)
@@ -251,7 +256,8 @@ def psetex(ctx: Context, key: bytes, milliseconds: bytes, value: bytes) -> Any:
     args=(_UPDATE, _VALUE),
 )
 def getset(ctx: Context, key: bytes, value: bytes) -> bytes | None:
-    previous = ctx.keys.get_string(key)
+    record = model.read(ctx.keys, key)
+    previous = ctx.keys.string_value(record) if record is not None else None
     model.write(ctx.keys, key, value, 0, announce=False)
     return previous
 
@@ -629,6 +635,7 @@ def lcs_(
 def _lcs_operand(ctx: Context, key: bytes) -> bytes:
     record = ctx.keys.get(key)
     if record is None:
+        ctx.keys.notify("m", b"keymiss", key)
         return b""
     if record.type != STRING:
         raise LCS_NEEDS_STRINGS

@@ -24,6 +24,11 @@ _OK = b"+OK\r\n"
 _NULL, _NULL3 = b"$-1\r\n", b"_\r\n"
 #: Bulk strings by their size: formatting into a ready head is the fastest way to encode one.
 _BULKS = [b"$%d\r\n%%b\r\n" % size for size in range(1024)]
+#: Milliseconds in the unit of an expiry option.
+_UNITS = {b"EX": 1000, b"ex": 1000, b"PX": 1, b"px": 1}
+#: Times to live of at most this many digits are valid, whatever the time is.
+_SHORT_TIME = 12
+_ZERO = ord("0")
 #: Counters of at most this many digits cannot overflow by one.
 _SAFE_DIGITS = len(str(INT64_MAX)) - 1
 
@@ -66,10 +71,21 @@ def fast_get(ctx: Context, request: Request) -> bytes | None:
 
 
 def fast_set(ctx: Context, request: Request) -> bytes | None:
-    """SET without options."""
-    if len(request) != 3:
+    """SET without options, or with EX or PX alone."""
+    count = len(request)
+    if count == 3:
+        _, key, value = request
+        expire_at = 0
+    elif count == 5:
+        _, key, value, option, word = request
+        unit = _UNITS.get(option)
+        if unit is None or type(word) is not bytes or len(word) > _SHORT_TIME:
+            return None
+        if not word.isdigit() or word[0] == _ZERO:
+            return None
+        expire_at = ctx.keys.keyspace.now + int(word) * unit
+    else:
         return None
-    _, key, value = request
     if type(key) is not bytes or type(value) is not bytes:
         raise TypeError("a request is a list of bytes")
     keys = ctx.keys
@@ -77,7 +93,7 @@ def fast_set(ctx: Context, request: Request) -> bytes | None:
     if keyspace.store.refusal is not None or keyspace.events is not None or len(value) > CHUNK:
         return None
     keyspace.index += 1
-    keys.put(key, value)
+    keys.put(key, value, expire_at)
     _SET.calls += 1
     return _OK
 
@@ -97,7 +113,7 @@ def fast_incr(ctx: Context, request: Request) -> bytes | None:
     keyspace = keys.keyspace
     if keyspace.store.refusal is not None or keyspace.events is not None:
         return None
-    if not value.isdigit() or (value[0] == 48 and value != b"0"):
+    if not value.isdigit() or (value[0] == _ZERO and value != b"0"):
         return None
     total = b"%d" % (int(value) + 1)
     keyspace.index += 1

@@ -125,9 +125,13 @@ def nearest(numerator: int, denominator: int) -> LongDouble:
     power = max(size.bit_length() - denominator.bit_length() - MANTISSA_BITS, LEAST_POWER)
     mantissa = _scaled_ratio(size, denominator, power)
     if mantissa.bit_length() > MANTISSA_BITS:
-        # The first guess was one too low, or rounding up has carried.
+        # The first guess was one too low.
         power += 1
         mantissa = _scaled_ratio(size, denominator, power)
+    if mantissa.bit_length() > MANTISSA_BITS:
+        # Rounding up has carried to a power of two.
+        power += 1
+        mantissa >>= 1
     if mantissa.bit_length() + power > TOP_POWER:
         return math.inf if numerator > 0 else -math.inf
     return Finite(mantissa if numerator > 0 else -mantissa, power)

@@ -88,6 +88,8 @@ def check_length(length: int, limit: int) -> None:
 
 def clamp_range(start: int, end: int, length: int) -> tuple[int, int]:
     """GETRANGE's inclusive, possibly negative bounds as a Python slice."""
+    if end < start < 0:
+        return 0, 0  # judged first: clamping could make one byte of an empty range
     if start < 0:
         start = max(start + length, 0)
     if end < 0:

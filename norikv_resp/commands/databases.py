@@ -88,6 +88,7 @@ async def _count_later(ctx: Context) -> int:
 )
 def flushdb(ctx: Context, flush_type: tuple[bytes, bool] | None) -> Any:
     ctx.server.keyspace.flush([ctx.keys])
+    ctx.server.everything_changed()
     return OK
 
 
@@ -105,6 +106,7 @@ def flushdb(ctx: Context, flush_type: tuple[bytes, bool] | None) -> Any:
 def flushall(ctx: Context, flush_type: tuple[bytes, bool] | None) -> Any:
     keyspace = ctx.server.keyspace
     keyspace.flush(keyspace.databases)
+    ctx.server.everything_changed()
     return OK
 
 
@@ -122,6 +124,7 @@ def swapdb(ctx: Context, first_index: int, second_index: int) -> Any:
     first, second = database(ctx, first_index), database(ctx, second_index)
     if first is not second:
         ctx.server.keyspace.swap(first, second)
+        ctx.server.everything_changed()
     return OK
 
 

@@ -189,7 +189,7 @@ def _rename(ctx: Context, key: bytes, newkey: bytes, overwrite: bool) -> bool:
 
 def _make_way(keys: Database, key: bytes) -> None:
     """Remove what is stored at a key, also when its deadline has passed."""
-    if keys.find_stored(key) is not None:
+    if keys.stored(key) is not None:
         keys.remove(key)
 
 

@@ -23,8 +23,9 @@ SCAN_DEFAULT = 10
 #: KEYS looks at this many keys at once and lets others run in between.
 KEYS_SLICE = 5_000
 
-#: How RANDOMKEY guesses: random targets tried, and neighbours among which it then chooses.
-GUESSES, NEIGHBOURS = 4, 16
+#: RANDOMKEY goes down until so few keys begin alike, or so many bytes deep; it draws a byte up
+#: to DRAWS times, and begins again when all that it finds has expired.
+NEIGHBOURS, DEEPEST, DRAWS, DESCENTS = 16, 16, 12, 4
 
 _SPECIAL = re.compile(rb"[*?\[\\]")
 _TYPE_OF_NAME = {name: number for number, name in TYPE_NAMES.items()}
@@ -156,47 +157,57 @@ async def _keys_in_slices(
     group="generic",
     flags=READONLY,
     summary="Picks a key at random, nil if there is none. Not all keys are equally likely.",
-    complexity="O(L), L the length of keys",
+    complexity="O(L) seeks, L the length of keys",
     tips=("request_policy:all_shards", "response_policy:special", "nondeterministic_output"),
 )
 def randomkey(ctx: Context) -> bytes | None:
     database = ctx.keys
-    page, after = database.page(b"", NEIGHBOURS)
-    if after is None:
-        return random.choice(page)[0] if page else None
-    last = database.last_key()
-    assert last is not None
-    target = _random_place(database, page[0][0] if page else after, last)
-    page, after = database.page(target, NEIGHBOURS)
-    if not page:
-        page, after = database.page(b"", NEIGHBOURS)
-    # A stretch of expired keys: the next one that exists.
+    for _ in range(DESCENTS):
+        page, after = database.page(b"", NEIGHBOURS, _random_beginning(database))
+        if page:
+            return random.choice(page)[0]
+        if after is None and not database.keys:
+            return None
+    # Hardly any key is left that has not expired: the first one, wherever it is.
+    page, after = [], b""
     while not page and after is not None:
         page, after = database.page(after, SCAN_MOST)
-    return random.choice(page)[0] if page else None
+    return page[0][0] if page else None
 
 
-def _random_place(database: Database, low: bytes, high: bytes) -> bytes:
-    """A random place between two keys, in the alphabet that the keys met on the way use.
+def _random_beginning(database: Database) -> bytes:
+    """The beginning of few keys, found by choosing every byte evenly among those that occur.
 
-    A byte taken evenly from 0 to 255 would nearly always miss keys made of
-    digits; so every guess is drawn between the least and the greatest byte
-    seen at each position, and the key that it leads to widens that.
+    A byte that is drawn but does not occur is drawn again a few times; then
+    the next one that does is taken, so that sparse alphabets end as well.
     """
-    met = [low, high]
-    target = low
-    for _ in range(GUESSES):
-        target = _draw(met)
-        page, _after = database.page(target, 1)
-        if page:
-            met.append(page[0][0])
-    return target
+    begins = b""
+    for _ in range(DEEPEST):
+        low, high = database.edge_key(begins), database.edge_key(begins, last=True)
+        if low is None or high is None or low == high:
+            break
+        column = _shared_length(low, high)
+        shared = low[:column]
+        if low == shared:  # a key that others begin with: the end of the way, or passed by
+            if random.randrange(NEIGHBOURS) == 0:
+                return low
+            low = database.edge_key(shared, beyond=low) or high
+        least = low[column]
+        for _ in range(DRAWS):
+            drawn = bytes((random.randint(least, high[column]),))
+            if (key := database.edge_key(shared + drawn)) is not None:
+                begins = key[: column + 1]
+                break
+        else:
+            begins = high[: column + 1]
+        if database.page(b"", NEIGHBOURS, begins)[1] is None:
+            break
+    return begins
 
 
-def _draw(met: list[bytes]) -> bytes:
-    longest = max(met, key=len)
-    drawn = bytearray()
-    for column in range(len(longest)):
-        seen = [key[column] for key in met if len(key) > column]
-        drawn.append(random.randint(min(seen), max(seen)))
-    return bytes(drawn)
+def _shared_length(one: bytes, other: bytes) -> int:
+    """How many bytes two keys begin with in common."""
+    for at, (mine, its) in enumerate(zip(one, other, strict=False)):
+        if mine != its:
+            return at
+    return min(len(one), len(other))

@@ -176,6 +176,10 @@ def _checks_hold(ctx: Context, queue: list[tuple[Command, Request]]) -> bool:
     return True
 
 
+def _judge_check(request: Request) -> None:
+    parse_version(request[2])
+
+
 @command(
     "CHECK",
     group="transactions",
@@ -183,7 +187,7 @@ def _checks_hold(ctx: Context, queue: list[tuple[Command, Request]]) -> bool:
     summary="Compares a key's version. In MULTI: EXEC replies nil if any queued CHECK fails.",
     complexity="O(1)",
     args=(Key(), Version()),
-    check_queued=lambda request: parse_version(request[2]) and None,
+    check_queued=_judge_check,
 )
 def check(ctx: Context, key: bytes, version: tuple[int, int]) -> int:
     record = ctx.keys.get(key)
@@ -208,6 +212,10 @@ def _split_idem(request: Request) -> tuple[bytes, int | None, Request]:
     return token, None, rest
 
 
+def _judge_idem(request: Request) -> None:
+    _split_idem(request)
+
+
 def _carried(request: Request) -> Request:
     return _split_idem(request)[2]
 
@@ -221,9 +229,9 @@ def _carried(request: Request) -> Request:
     args=(Bytes("token"), Rest("command")),
     acl=("transaction",),
     wraps=_carried,
-    check_queued=lambda request: _split_idem(request) and None,
+    check_queued=_judge_idem,
 )
-def idem(ctx: Context, token: bytes, command: list[bytes]) -> Any:  # noqa: A002
+def idem(ctx: Context, token: bytes, command: list[bytes]) -> Any:
     token, ttl, inner = _split_idem([b"IDEM", token, *command])
     if not inner:
         if ctx.executing:

@@ -103,11 +103,11 @@ def decode_rows(data: bytes, offset: int, size: int) -> dict[bytes, bytes]:
     rows: dict[bytes, bytes] = {}
     if count <= _BLOCK:
         items = iter(struct.unpack_from("%ds" * count % lengths, data, offset))
-        return dict(zip(items, items))
+        return dict(zip(items, items, strict=True))
     for start in range(0, count, _BLOCK):
         block = lengths[start : start + _BLOCK]
         items = iter(struct.unpack_from("%ds" * len(block) % block, data, offset))
-        rows.update(zip(items, items))
+        rows.update(zip(items, items, strict=True))
         offset += sum(block)
     return rows
 

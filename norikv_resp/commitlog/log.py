@@ -638,7 +638,7 @@ class SegmentLog:
         if self._round is not None or self._must_rewrite():
             return
         waiting = self._waiting
-        if self._sync_target > self._synced and self._unsynced or self._retained > RETAINED:
+        if (self._sync_target > self._synced and self._unsynced) or self._retained > RETAINED:
             self._start_round()
         elif waiting:
             if self._policy.inline and self._retained <= LARGE and self._halt is None:

@@ -103,7 +103,7 @@ class ThreadWorker:
 def _attempt(call: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exception | None]:
     try:
         return call(*args), None
-    except Exception as error:  # noqa: BLE001 - handed to the loop's thread
+    except Exception as error:
         return None, error
 
 

@@ -183,7 +183,7 @@ def format_double(value: float) -> bytes:
     """The shortest text that reads back as ``value``, laid out as Redis does.
 
     Whole numbers have no point, infinities are ``inf`` and ``-inf``, every NaN is ``nan``. The
-    exponent form comes where Redis's fpconv chooses it: ``1.5e-7``, ``1e+20``, ``1.23456789012e+5``.
+    exponent form comes where Redis's fpconv chooses it: ``1.5e-7``, ``1e+20``, ``1.2345678901e+5``.
     """
     if isnan(value):
         return b"nan"

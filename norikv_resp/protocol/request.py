@@ -51,6 +51,9 @@ _BULKY: Final = 1024
 _MANY: Final = 16
 _BLOCK: Final = 4096
 
+#: Empty lines and empty arrays that one take() skips: some milliseconds.
+_MOST_SKIPPED: Final = 4096
+
 #: An incomplete argument above this size gets a buffer of its own.
 _LARGE: Final = 16 * 1024
 
@@ -94,10 +97,10 @@ def _unescape(match: re.Match[bytes]) -> bytes:
 
 
 def split_inline(line: bytes) -> list[bytes] | None:
-    """Split a line into arguments by the rules of Redis's sdssplitargs; None if quotes do not match.
+    """Split a line into arguments as Redis's sdssplitargs does; None if quotes do not match.
 
-    Double quotes know ``\\n \\r \\t \\b \\a \\xHH``, single quotes know ``\\'``. A quote may begin inside
-    a word, but what follows a closing quote must be a blank. O(len(line)).
+    Double quotes know ``\\n \\r \\t \\b \\a \\xHH``, single quotes know ``\\'``. A quote may begin
+    inside a word, but what follows a closing quote must be a blank. O(len(line)).
     """
     if _PLAIN_WORDS(line):
         return line.split()
@@ -154,7 +157,7 @@ _ODD_TYPES: Final = b"+=(>~|%"
 
 
 class _Pipeline:
-    """A hiredis reader that is empty between calls, so that all connections of a thread share it."""
+    """A hiredis reader, empty between calls, so that all connections of a thread share it."""
 
     __slots__ = ("_feed", "_gets")
 
@@ -170,10 +173,10 @@ class _Pipeline:
         """The requests of a window of at most WINDOW bytes; None if it is anything but arrays of
         bulk strings, one or more, none of them empty, up to its very end.
 
-        The proof: hiredis reads lengths as Redis does, and the mark shows that it has read all. What
-        is no array at the top, and what is no bulk string in an array, shows in one of two ways.
-        Either joining it raises TypeError; or it is of an odd type, and then the byte that names
-        the type is in the window outside of all arguments.
+        The proof: hiredis reads lengths as Redis does, and the mark shows that it has read all.
+        What is no array at the top, and what is no bulk string in an array, shows in one of two
+        ways. Either joining it raises TypeError; or it is of an odd type, and then the byte that
+        names the type is in the window outside of all arguments.
         """
         if _LARGE_ARRAY(window) is not None:
             return None
@@ -201,7 +204,7 @@ class _Pipeline:
                 if odd and not _odd_bytes_are_in_arguments(window, batch):
                     return None
                 return batch
-        except Exception:  # noqa: BLE001, S110 - whatever hiredis stumbles over, _step judges it.
+        except Exception:  # Whatever hiredis stumbles over, _step judges it.
             pass
         self._renew()
         return None
@@ -261,6 +264,7 @@ class RequestReader:
         "_pipeline",
         "_pos",
         "_ready",
+        "_unfinished",
     )
 
     def __init__(
@@ -284,6 +288,7 @@ class RequestReader:
         self._more_bytes = 0
         self._cut = False  # _data holds no complete request
         self._bulky = False  # the last requests were large
+        self._unfinished = False  # what was skipped so far is not all
         # The request that _step is in: its arguments so far and what is missing of it.
         self._argv: list[bytes] = []
         self._left = 0  # arguments still missing; 0 between requests
@@ -351,6 +356,14 @@ class RequestReader:
         """Memory of the complete arguments of the incomplete request, about, in bytes."""
         return self._pending + _ELEMENT_OVERHEAD * len(self._argv)
 
+    @property
+    def unfinished(self) -> bool:
+        """True if take() returned nothing only because it met very many empty lines or arrays.
+
+        Then call it again, after the other connections had their turn.
+        """
+        return self._unfinished
+
     # -- reading --------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
@@ -365,13 +378,16 @@ class RequestReader:
         """The next request, or None when more bytes are needed. Not to be mixed with take()."""
         request = next(self._ready, None)
         if request is None:
-            self._ready = iter(self.take())
+            batch = self.take()
+            while self._unfinished and not batch:
+                batch = self.take()
+            self._ready = iter(batch)
             request = next(self._ready, None)
         return request
 
     def take(self) -> list[list[bytes]]:
         """The next complete requests, at most a window of them; an empty list when more bytes are
-        needed.
+        needed, or if ``unfinished``.
 
         Raises ProtocolError once everything before the error has been taken.
         """
@@ -436,6 +452,7 @@ class RequestReader:
 
     def _consumed(self) -> None:
         """All of _data has been used."""
+        self._unfinished = False
         self._data = b""
         self._pos = 0
         if self._more:
@@ -461,6 +478,8 @@ class RequestReader:
                     batch.append(request)
                     if self._pos >= until or not self._authenticated:
                         break
+                elif self._unfinished:
+                    break
                 elif batch or not self._more:
                     self._cut = True
                     break
@@ -493,10 +512,16 @@ class RequestReader:
         data = self._data
         size = len(data)
         pos = self._pos
+        self._unfinished = False
+        skipped = 0
         while not self._left:
             self._pos = pos
             if pos == size:
                 return None
+            if skipped > _MOST_SKIPPED:
+                self._unfinished = True
+                return None
+            skipped += 1
             if data[pos] != 42:
                 end = data.find(b"\n", pos, pos + MAX_LINE + 1)
                 if end < 0 or data.find(0, pos, end) >= 0:

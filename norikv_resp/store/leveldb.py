@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import plyvel  # type: ignore[import-untyped]
+import plyvel
 
 LevelDBError: type[Exception] = plyvel.Error
 CorruptionError: type[Exception] = plyvel.CorruptionError

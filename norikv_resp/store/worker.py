@@ -75,7 +75,7 @@ class ThreadWorker:
             result, error = None, None
             try:
                 result = job()
-            except BaseException as raised:  # noqa: BLE001 -- the completion judges it
+            except BaseException as raised:
                 error = raised
             self._finished.append((done, result, error))
             with self._changed:

@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from store_fakes import Heard, Trouble, TroubledDB
-
 from norikv_resp.commitlog import SegmentLog
 from norikv_resp.store import (
     LevelDBOptions,
@@ -25,6 +23,7 @@ from norikv_resp.store import (
     repair_store,
 )
 from norikv_resp.store.leveldb import open_leveldb
+from tests.unit.store_fakes import Heard, Trouble, TroubledDB
 
 TINY = StoreOptions(
     settle_from=0,

@@ -308,11 +308,15 @@ class Driver:
         fresh = self.model.fresh
         if fresh.known is not None or not self.model.changed or self.short_lived:
             return
-        for key, entry in self.model.keys.items():
-            if entry.version is fresh:
-                args = (b"VER", key)
-                self._judge(args, entry.version, self.wire.call(*args))
-                return
+        here = self.model.selected
+        for database in (here, 1 - here):
+            for key, entry in self.model.databases[database].items():
+                if entry.version is fresh:
+                    shown = self.wire.pipeline(
+                        [(b"SELECT", database), (b"VER", key), (b"SELECT", here)]
+                    )[1]
+                    self._judge((b"VER", key), fresh, shown)
+                    return
 
     def compare_state(self) -> None:
         """Values, versions and deadlines of all keys."""

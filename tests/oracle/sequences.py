@@ -50,9 +50,9 @@ class Sequences:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.makers: list[Callable[[], Command]] = [
-            getattr(self, name) for name in sorted(dir(self)) if name.startswith("make_")
-        ]
+        names = sorted(name for name in dir(self) if name.startswith("make_"))
+        names.sort(key=lambda name: name != "make_get")  # what a failing case shrinks to
+        self.makers: list[Callable[[], Command]] = [getattr(self, name) for name in names]
 
     def command(self) -> Command:
         command = self.rng.choice(self.makers)()

@@ -149,7 +149,7 @@ class ManualWorker:
         result, error = None, None
         try:
             result = job()
-        except Exception as raised:  # noqa: BLE001 -- handed to the completion
+        except Exception as raised:
             error = raised
         done(result, error)
         return True

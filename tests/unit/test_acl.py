@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from norikv_resp.acl import Acl, genpass
+from norikv_resp.acl import AccessControl, Acl, genpass
 from norikv_resp.acl_user import Channel, ChannelPattern, Denial, User
 from norikv_resp.command import Bytes, Command, Flag, Key, KeySpec, Registry
+from norikv_resp.config import Config, StartupError
 from norikv_resp.errors import ReplyError
 
 SECRET = hashlib.sha256(b"secret").hexdigest()
@@ -557,3 +558,58 @@ def test_lines_of_the_configuration(acl: Acl) -> None:
     ]
     with pytest.raises(ReplyError):
         acl.load_line([b"user"])
+
+
+# With a configuration.
+
+
+def configured(*lines: str, tmp_path: Path | None = None) -> AccessControl:
+    """Users as a configuration of these lines begins with."""
+    config = Config()
+    config._read_lines("\n".join(lines).encode(), "test", 0)
+    config.dir = str(tmp_path or "/")
+    return AccessControl(REGISTRY, config)
+
+
+def test_a_configuration_declares_users_and_follows_them() -> None:
+    control = configured("requirepass secret", "user alice on nopass ~a (+get ~x)")
+    assert not control.default.allows_anyone
+    config = control._config
+    control.changed()
+    (line,) = config.user
+    assert " ".join(line) == (
+        "alice on nopass sanitize-payload ~a resetchannels -@all (~x resetchannels -@all +get)"
+    )
+    control.set_user(b"default", [b">two"])
+    control.changed()
+    assert [line[0] for line in config.user] == ["alice", "default"]
+    config.set([(b"requirepass", b"")])
+    assert control.default.allows_anyone
+    assert [line[0] for line in config.user] == ["alice"]
+    config.set([(b"acl-pubsub-default", b"allchannels"), (b"acllog-max-len", b"1")])
+    assert control.set_user(b"bob", [])[0].selectors[0].all_channels
+    assert control.log.max_len == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["user a on", "user a on"], "user a is declared twice in the configuration"),
+        (["user a +nosuch"], "user a: '+nosuch': Unknown command or category name in ACL"),
+        (["aclfile none"], "Error loading ACLs, opening file '/none': No such file or directory"),
+        (["aclfile none", "user a on"], "users are declared both in the configuration and in"),
+    ],
+)
+def test_bad_configurations_stop_the_start(lines: list[str], message: str) -> None:
+    with pytest.raises(StartupError) as caught:
+        configured(*lines)
+    assert str(caught.value).startswith(message)
+
+
+def test_an_aclfile_keeps_its_users_out_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "users.acl").write_text("user alice on nopass\n")
+    control = configured("aclfile users.acl", tmp_path=tmp_path)
+    assert control.file == tmp_path / "users.acl"
+    control.changed()
+    assert control._config.user == ()
+    assert [user.name for user in control] == [b"alice", b"default"]

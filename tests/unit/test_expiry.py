@@ -20,7 +20,6 @@ from norikv_resp.encoding import (
     split_reclaim_row,
 )
 from norikv_resp.expiry import GROUP, Sweeper
-
 from tests.unit.keyspace_fakes import Host
 
 
@@ -82,6 +81,26 @@ def test_expired_keys_are_reclaimed_and_counted(host: Host, sweeper: Sweeper) ->
     assert events == [("x", b"expired", b"a")]
     assert keys.get(b"a") is None
     assert keys.get(b"b") is not None
+    check(host)
+
+
+def test_an_expired_key_that_is_overwritten_was_expired_too(host: Host, sweeper: Sweeper) -> None:
+    events: list[tuple[bytes, bytes]] = []
+    host.keyspace.events = lambda database, kind, event, key: events.append((event, key))
+    keys = host.write().databases[0]
+    for key in (b"a", b"b", b"c"):
+        keys.put(key, b"1", host.clock.time + 10)
+    host.turn()
+    host.clock.time += 10
+    host.write()
+    keys.put(b"a", b"2")
+    keys.put(b"a", b"3", host.clock.time + 10)
+    keys.remove(b"b")
+    host.turn()
+    assert sweeper.due(keys) == 1
+    sweep(host, sweeper)
+    assert sorted(events) == [(b"expired", b"a"), (b"expired", b"b"), (b"expired", b"c")]
+    assert host.stats.expired_keys == 3
     check(host)
 
 
@@ -276,9 +295,7 @@ def test_a_queue_row_goes_in_a_later_frame_than_what_it_stands_for(
     assert all(queue_row[cid] > last_delete[cid] for cid in queue_row)
 
 
-def test_a_huge_value_goes_in_steps_that_remember_their_place(
-    host: Host, sweeper: Sweeper
-) -> None:
+def test_a_huge_value_goes_in_steps_that_remember_their_place(host: Host, sweeper: Sweeper) -> None:
     keys = host.write().databases[0]
     keys.put(b"big", b"x" * (65536 * 400))
     host.turn()
@@ -298,9 +315,7 @@ def test_a_huge_value_goes_in_steps_that_remember_their_place(
     assert not host.store.live(b"r")
 
 
-def test_an_unknown_kind_of_queue_row_does_not_stop_the_rest(
-    host: Host, sweeper: Sweeper
-) -> None:
+def test_an_unknown_kind_of_queue_row_does_not_stop_the_rest(host: Host, sweeper: Sweeper) -> None:
     host.write()
     host.store.open[reclaim_row(host.keyspace.index, 9, 1)] = PRESENT
     host.turn()

@@ -57,7 +57,7 @@ def reference(data: bytes, authenticated: bool = True) -> tuple[Requests, bytes 
         return int(text)
 
     def line(pos: int, end: bytes, error: bytes) -> int:
-        rest = data[pos:]
+        rest = data[pos : pos + 65538]
         found = rest.split(b"\0")[0].find(end)
         if found > 65536 or (found < 0 and len(rest) > 65536):
             raise ValueError(error)
@@ -118,7 +118,7 @@ def actual(chunks: list[bytes], authenticated: bool, lazy: bool) -> tuple[Reques
             reader.feed(chunk)
             while not lazy and (batch := reader.take()):
                 requests += batch
-        while batch := reader.take():
+        while (batch := reader.take()) or reader.unfinished:
             requests += batch
     except ProtocolError as error:
         return requests, error.text
@@ -186,7 +186,7 @@ def test_threads_have_readers_of_their_own() -> None:
         reader = RequestReader()
         for _ in range(50):
             if len(read(reader, [data[:4000], data[4000:]])) != 50:
-                wrong.append(1)
+                wrong.append(1)  # noqa: PERF401
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -303,6 +303,23 @@ def test_what_is_held_is_counted() -> None:
     assert reader.buffered == len(PING)
     assert len(reader.take()) == 1
     assert (reader.buffered, reader.pending) == (0, 0)
+
+
+@pytest.mark.parametrize("nothing", [b"\n", b" \r\n", b"*0\r\n", b"*-1\r\n"])
+def test_a_flood_of_nothing_is_skipped_in_portions(nothing: bytes) -> None:
+    reader = RequestReader()
+    reader.feed(PING + nothing * 10_000 + PING)
+    assert reader.take() == [[b"PING"]]
+    portions = 0
+    while not (batch := reader.take()):
+        assert reader.unfinished
+        portions += 1
+    assert batch == [[b"PING"]]
+    assert 1 <= portions <= 3
+    assert not reader.take()
+    assert not reader.unfinished
+    reader.feed(nothing * 10_000 + PING)
+    assert reader.gets() == [b"PING"]
 
 
 # -- damaged streams --------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from store_fakes import SMALL, Bench, Disk
 
 from norikv_resp.store import DirectoryInUse, NewerFormat, StoreDamage, open_store
 from norikv_resp.store.leveldb import LevelDBOptions, open_leveldb
@@ -19,6 +18,7 @@ from norikv_resp.store.mark import (
     encode_format,
     encode_mark,
 )
+from tests.unit.store_fakes import SMALL, Bench, Disk
 
 
 def rows_of(bench: Bench) -> dict[bytes, bytes]:
@@ -231,7 +231,7 @@ def test_a_copy_of_a_running_directory_is_damage(tmp_path: Path) -> None:
         bench.put({b"m%03d" % i: b"v"})
     early = Disk(frames=disk.frames[:10], synced=10, term=disk.term)
     bench.store.close()
-    with pytest.raises(StoreDamage, match="check .* --repair"):
+    with pytest.raises(StoreDamage, match=r"check .* --repair"):
         Bench(tmp_path, early)
     late = Disk(frames=disk.frames[15:], synced=20, freed=25, term=disk.term)
     with pytest.raises(StoreDamage):

@@ -14,10 +14,10 @@ from pathlib import Path
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from store_fakes import SMALL, Bench, Disk, Trouble
 
 from norikv_resp.store import ReadFailed, core
 from norikv_resp.store.core import Store
+from tests.unit.store_fakes import SMALL, Bench, Disk, Trouble
 
 ROWS = [b"m\0\0\0\1%c" % c for c in b"abcdefgh"] + [b"e" + bytes(8) + b"%c" % c for c in b"xyz"]
 row = st.sampled_from(ROWS)

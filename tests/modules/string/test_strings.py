@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import pytest
@@ -170,10 +171,14 @@ def _requests(rng: random.Random) -> tuple[Any, ...]:
             ("get", key),
             ("SET", key, value),
             ("set", key, value),
+            ("SET", key, value, "EX", rng.choice(["100", "0", "010", "-1", "x", "", "1" * 13])),
+            ("SET", key, value, "px", "100000"),
+            ("SET", key, value, "XX", "GET"),
+            ("TTL", key),
             ("INCR", key),
             ("MGET", key, "a", "b"),
             ("MGET", "a"),
-            ("PEXPIRE", key, rng.choice(["1", "100000"])),
+            ("PEXPIRE", key, "100000"),
             ("DEL", key),
             ("GET",),
             ("GET", key, key),
@@ -203,6 +208,20 @@ def test_hot_paths_answer_as_the_general_ones(wire: Wire, resp: int, connect: An
             else:
                 general.append(other.reply("EXEC").items[0].raw)
         assert hot == general, batch
+
+
+def test_hot_paths_see_deadlines_pass(wire: Wire) -> None:
+    for request, reply in (
+        (("GET", "k"), None),
+        (("MGET", "k"), [None]),
+        (("INCR", "k"), 1),
+        (("SET", "k", "6"), b"OK"),
+    ):
+        wire.ok("SET", "k", "5", "PX", "30")
+        assert wire.call("GET", "k") == b"5"
+        time.sleep(0.04)
+        assert wire.call(*request) == reply
+    assert wire.call("PTTL", "k") == -1
 
 
 @pytest.mark.norikv
@@ -274,6 +293,23 @@ NEW_EVENTS = [
     (("CAS", "k", "0", "v"), []),
     (("DELEX", "k"), ["del"]),
 ]
+
+
+def test_reads_of_missing_keys_are_announced(server: ServerProcess, connect: Any) -> None:
+    listener, reader = connect(), connect()
+    reader.ok("CONFIG", "SET", "notify-keyspace-events", "Em")
+    try:
+        listener.ok("SUBSCRIBE", "__keyevent@0__:keymiss")
+        for request in ("GET k", "STRLEN k", "GETRANGE k 0 1", "GETEX k", "GETDEL k", "MGET k"):
+            reader.ok(*request.split())
+            assert listener.read() == [b"message", b"__keyevent@0__:keymiss", b"k"], request
+        reader.ok("SET", "k", "v", "GET")
+        assert listener.read()[2] == b"k"
+        reader.ok("INCR", "n")
+        reader.ok("GET", "n")
+        assert listener.pending() == b""
+    finally:
+        reader.ok("CONFIG", "SET", "notify-keyspace-events", "")
 
 
 @pytest.mark.parametrize(

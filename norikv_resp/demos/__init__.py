@@ -1,0 +1,49 @@
+"""``norikv-resp demo NAME``: patterns that run against a server and check themselves."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import sys
+from collections.abc import Sequence
+
+#: Name and one line each; the module of that name has ``async def run(url: str) -> bool``.
+DEMOS = {
+    "counter": "many writers count without losing an increment: CAS, then IDEM retries",
+    "leader": "a lease with CAS and TTL, fail-over, and a fencing token that stops the old leader",
+    "ratelimit": "a sliding window shared by several workers, exact to the request",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a demo; the exit status is 0 when its own check passes, 1 when not, 2 for misuse."""
+    parser = argparse.ArgumentParser(
+        prog="norikv-resp demo",
+        description="Runs a pattern against a server and checks the outcome.",
+        epilog="demos:\n" + "\n".join(f"  {name:<10} {line}" for name, line in DEMOS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", nargs="?", choices=sorted(DEMOS), metavar="NAME")
+    parser.add_argument(
+        "--url", help="a running server, such as redis://127.0.0.1:6379 (default: a private one)"
+    )
+    options = parser.parse_args(list(argv))
+    if options.name is None:
+        parser.print_help()
+        return 0
+    try:
+        import redis  # noqa: F401
+    except ImportError:
+        print("the demos use redis-py: pip install 'norikv-resp[demo]'", file=sys.stderr)
+        return 2
+    from norikv_resp.demos.private_server import PrivateServer
+
+    demo = importlib.import_module(f"norikv_resp.demos.{options.name}")
+    if options.url:
+        passed = asyncio.run(demo.run(options.url))
+    else:
+        with PrivateServer() as server:
+            passed = asyncio.run(demo.run(server.url))
+    print("PASSED" if passed else "FAILED")
+    return 0 if passed else 1
