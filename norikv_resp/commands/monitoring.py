@@ -17,7 +17,6 @@ from norikv_resp.command import (
     Command,
     Int,
     Key,
-    OneOf,
     Rest,
     command,
     container,
