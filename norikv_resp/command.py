@@ -18,6 +18,7 @@ from __future__ import annotations
 import enum
 import inspect
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -573,7 +574,8 @@ class KeySpec:
     """Where keys are, as COMMAND INFO tells it: an index, then a range or a counted run.
 
     ``last`` counts from the end when negative; for a counted run ``counted``
-    is True and the word at ``index`` holds the number of keys.
+    is True and the word at ``index`` holds the number of keys. A negative
+    ``index`` goes with ``keyword``: the search is backwards from there.
     """
 
     flags: tuple[str, ...]
@@ -581,9 +583,14 @@ class KeySpec:
     last: int = 0
     step: int = 1
     counted: bool = False
+    #: The keys follow this word, which is looked for from ``index`` on.
+    keyword: str = ""
 
     def positions(self, request: Request) -> Iterator[int]:
         """Positions of the keys in a request of sufficient length."""
+        if self.keyword:
+            yield from self._positions_after_keyword(request)
+            return
         if not self.counted:
             last = len(request) + self.last if self.last < 0 else self.index + self.last
             yield from range(self.index, min(last, len(request) - 1) + 1, self.step)
@@ -596,6 +603,17 @@ class KeySpec:
         if count < 1 or first + (count - 1) * self.step >= len(request):
             raise ReplyError(b"ERR Invalid arguments specified for command")
         yield from range(first, first + count * self.step, self.step)
+
+    def _positions_after_keyword(self, request: Request) -> Iterator[int]:
+        wanted = self.keyword.encode()
+        places = range(max(self.index, 0), len(request))
+        if self.index < 0:
+            places = range(len(request) + self.index, 0, -1)
+        for at in places:
+            if request[at].upper() == wanted:
+                last = len(request) + self.last if self.last < 0 else at + 1 + self.last
+                yield from range(at + 1, min(last, len(request) - 1) + 1, self.step)
+                return
 
 
 def _key_specs(args: Sequence[Arg], words: int) -> tuple[KeySpec, ...]:
@@ -662,6 +680,8 @@ class Command:
     #: Judges a request when MULTI queues it; raises ReplyError.
     check_queued: Callable[[Request], None] | None = None
     min_arity: int | None = None
+    #: The request as MONITOR, SLOWLOG and logs may show it, for commands that carry secrets.
+    redact: Callable[[Request], Request] | None = None
     reply: str = ""
     #: The error for a word that is no option, where it is no plain syntax error.
     unknown_option: Callable[[bytes], ReplyError] | None = None
@@ -679,7 +699,11 @@ class Command:
 
     # Counted by the dispatcher, cleared by CONFIG RESETSTAT.
     calls: int = field(init=False, default=0)
+    #: How many of the calls were timed, and their sum; hot paths are only counted.
+    timed: int = field(init=False, default=0)
     microseconds: int = field(init=False, default=0)
+    #: Timed calls by the bit length of their microseconds.
+    durations: Counter[int] = field(init=False, default_factory=Counter)
     rejected: int = field(init=False, default=0)
     failed: int = field(init=False, default=0)
 
@@ -731,7 +755,7 @@ class Command:
         own = _CATEGORY_OF_GROUP[self.group]
         if own and not self.acl:
             found.add(own)
-        if self.flags & Flag.WRITE and self.group != "scripting":
+        if self.flags & Flag.WRITE:
             found.add("write")
         if self.flags & Flag.READONLY and self.group != "scripting":
             found.add("read")
@@ -755,7 +779,10 @@ class Command:
             raise DeclarationError(f"{self.name}: a WRITE command without keys must be KEYLESS")
         if self.handler is None:
             return
-        params = list(inspect.signature(self.handler).parameters)[1:]
+        signature = inspect.signature(self.handler).parameters
+        if any(each.kind is each.VAR_POSITIONAL for each in signature.values()):
+            return  # it takes whatever is declared
+        params = list(signature)[1:]
         if params != self.parser.params:
             raise DeclarationError(
                 f"{self.name}: the handler takes {params}, the declaration gives "
@@ -792,12 +819,17 @@ class Command:
     @property
     def legacy_range(self) -> tuple[int, int, int]:
         """First key, last key and step as COMMAND gave them before key specs; zeros for none."""
-        ranges = [spec for spec in self.key_specs if not spec.counted]
+        ranges = [spec for spec in self.key_specs if not spec.counted and not spec.keyword]
         if not ranges:
             return 0, 0, 0
         first, final = ranges[0], ranges[-1]
         last = final.last if final.last < 0 else final.index + final.last
         return first.index, last, first.step
+
+    def reset_statistics(self) -> None:
+        """CONFIG RESETSTAT."""
+        self.calls = self.timed = self.microseconds = self.rejected = self.failed = 0
+        self.durations.clear()
 
     def arity_fits(self, count: int) -> bool:
         """Whether a request of *count* words can be one of this command."""
@@ -885,13 +917,15 @@ def container(name: str, **declaration: Any) -> Command:
 
 
 def declared_in(namespace: dict[str, Any]) -> Iterator[Command]:
-    """The commands declared in a Python module's namespace, containers first."""
-    handlers = [value for value in namespace.values() if callable(value)]
-    found = [value for value in namespace.values() if isinstance(value, Command)]
-    seen: set[int] = set()
-    for handler in handlers:
-        for declared in getattr(handler, "__dict__", {}).get("_commands", ()):
-            if id(declared) not in seen:
-                seen.add(id(declared))
-                found.append(declared)
-    return iter(sorted(found, key=lambda declared: declared.words))
+    """The commands declared in a Python module's namespace, containers first.
+
+    They are decorated handlers, containers, and tuples of commands.
+    """
+    found: dict[int, Command] = {}
+    for value in namespace.values():
+        declared = getattr(value, "__dict__", {}).get("_commands", ()) if callable(value) else ()
+        if isinstance(value, (Command, tuple)):
+            several = value if isinstance(value, tuple) else (value,)
+            declared = [each for each in several if isinstance(each, Command)]
+        found.update((id(each), each) for each in declared)
+    return iter(sorted(found.values(), key=lambda each: each.words))

@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
         #: What is left of the requests that were taken from the reader together.
         self.requests: Iterator[Request] = iter(())
         self.peer = self.local = ""
+        self.is_unix = False
         #: Unix milliseconds: when the client came, and when it last sent something.
         self.created = self.active = 0
         self.bytes_in = self.bytes_out = 0
@@ -63,6 +64,8 @@ class Connection(asyncio.Protocol):
         self.waiting_for: asyncio.Future[Any] | None = None
         #: The request that CLIENT PAUSE holds.
         self.postponed: Request | None = None
+        #: The client sends no more; once all it has sent is answered, the connection closes.
+        self.ended = False
         #: Nothing is read from the socket.
         self.paused_reading = False
         #: Since when the output is above the soft limit, in loop time; 0 for not at all.
@@ -78,7 +81,8 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.created = self.active = self.server.keyspace.clock.now()
         sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
+        self.is_unix = sock is not None and sock.family == socket.AF_UNIX
+        if sock is not None and not self.is_unix:
             self.server.tune_socket(sock)
         self.peer = _address(transport.get_extra_info("peername"), self.server.config.unixsocket)
         self.local = _address(transport.get_extra_info("sockname"), self.server.config.unixsocket)
@@ -90,6 +94,11 @@ class Connection(asyncio.Protocol):
             return
         self.context = self.server.register(self)
         self.apply_limits()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the client is on this machine."""
+        return self.is_unix or self.peer.startswith(("127.", "[::1]", "[::ffff:127."))
 
     def apply_limits(self) -> None:
         """Take over what a request may be at most."""
@@ -122,10 +131,11 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends no more; what it has sent is still answered."""
-        if not self.held and not self.stops:
-            return False
+        if self.stops:
+            self.ended = True
+            return True
         self.closing_after_replies()
-        return True
+        return bool(self.held)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.stops |= CLOSING
@@ -180,6 +190,8 @@ class Connection(asyncio.Protocol):
                         continue
                     if self.reader.unfinished:
                         self.schedule()
+                    elif self.ended:
+                        self.closing_after_replies()
                     elif self.paused_reading:
                         self._resume_reading()
                     break

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from norikv_resp.errors import DB_OUT_OF_RANGE
+from norikv_resp.errors import DB_OUT_OF_RANGE, ReplyError
 
 if TYPE_CHECKING:
     from norikv_resp.acl import User
@@ -20,6 +21,33 @@ FastHandler = Callable[["Context", "Request"], "bytes | None"]
 
 REPLY_ON, REPLY_OFF, REPLY_SKIP, REPLY_SKIP_NEXT = "on", "off", "skip", "skip-next"
 
+UNBLOCKED = ReplyError(b"UNBLOCKED client unblocked via CLIENT UNBLOCK")
+
+
+class Blocked:
+    """A command that waits for something which may never come.
+
+    ``future`` becomes its reply; ``on_timeout`` makes the reply for when time is up.
+    """
+
+    __slots__ = ("future", "on_timeout", "timer")
+
+    def __init__(
+        self, future: asyncio.Future[Any], on_timeout: Callable[[], Any], seconds: float
+    ) -> None:
+        self.future = future
+        self.on_timeout = on_timeout
+        self.timer = future.get_loop().call_later(seconds, self.time_out) if seconds else None
+
+    def time_out(self) -> None:
+        """Stop waiting and answer as if time were up."""
+        self.answer(self.on_timeout())
+
+    def answer(self, reply: Any) -> None:
+        """Stop waiting; nothing happens if an answer was already given."""
+        if not self.future.done():
+            self.future.set_result(reply)
+
 
 class Context:
     """One connection as commands see it.
@@ -31,6 +59,7 @@ class Context:
 
     __slots__ = (
         "authenticated",
+        "blocked",
         "blocked_since",
         "channels",
         "connection",
@@ -41,7 +70,6 @@ class Context:
         "info",
         "keys",
         "last_command",
-        "last_write",
         "monitoring",
         "name",
         "no_evict",
@@ -95,8 +123,8 @@ class Context:
 
         # Statistics.
         self.last_command = "NULL"
-        #: The index of this connection's last write, for WAITAOF.
-        self.last_write = 0
+        #: What the running command waits for, if it may be woken by CLIENT UNBLOCK.
+        self.blocked: Blocked | None = None
         self.blocked_since = 0.0
         self.fast: dict[bytes, FastHandler] = {}
         self.refresh()
@@ -122,6 +150,54 @@ class Context:
         if not 0 <= number < len(databases):
             raise DB_OUT_OF_RANGE
         self.keys = databases[number]
+
+    def block(self, seconds: float, on_timeout: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Wait at most *seconds*, for ever if 0: the handler returns the future.
+
+        Whoever has the answer gives it with ``blocked.answer``. When time is up, or CLIENT
+        UNBLOCK asks for that, *on_timeout* makes the reply.
+        """
+        future: asyncio.Future[Any] = self.server.loop.create_future()
+        blocked = self.blocked = Blocked(future, on_timeout, seconds)
+
+        def done(_: asyncio.Future[Any]) -> None:
+            if blocked.timer is not None:
+                blocked.timer.cancel()
+            if self.blocked is blocked:
+                self.blocked = None
+
+        future.add_done_callback(done)
+        return future
+
+    def reset(self) -> None:
+        """Make the session what it was after connecting; what CLIENT SETINFO said stays."""
+        server = self.server
+        self.end_transaction()
+        server.hub.drop(self)
+        if self.tracking is not None:
+            server.tracking.disable(self)
+            self.tracking = None
+            server.follow_changes()
+        if self.monitoring:
+            self.monitoring = False
+            server.monitors.discard(self)
+            server.refresh()
+        self.keys = server.keyspace.databases[0]
+        self.resp3 = False
+        self.name = b""
+        self.no_evict = self.no_touch = False
+        self.reply_mode = REPLY_ON
+        self.user = server.acl.default
+        self.authenticated = self.user.allows_anyone
+        self.connection.apply_limits()
+        self.refresh()
+
+    def log_in(self, user: User) -> None:
+        """Act as *user* from now on."""
+        self.user = user
+        self.authenticated = True
+        self.connection.apply_limits()
+        self.refresh()
 
     def refresh(self) -> None:
         """Decide again whether this connection may use the hot paths."""

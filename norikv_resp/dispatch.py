@@ -135,20 +135,21 @@ class Dispatcher:
         server = self.server
         ctx.last_command = command.full_name
         if server.monitors and not command.flags & (Flag.SKIP_MONITOR | Flag.ADMIN):
-            server.feed_monitors(ctx, request)
+            server.feed_monitors(ctx, shown(command, request))
         started = time.perf_counter_ns()
         reply = self.run(ctx, command, request)
         if ctx.tracking is not None:
             server.tracking.executed(ctx, command, request)
         elapsed = (time.perf_counter_ns() - started) // 1000
         command.calls += 1
+        command.timed += 1
         command.microseconds += elapsed
-        server.stats.commands += 1
+        command.durations[elapsed.bit_length()] += 1
         if type(reply) is ReplyError or isinstance(reply, ReplyError):
             command.failed += 1
             server.stats.error(reply)
         if elapsed >= server.slow_threshold and not command.flags & Flag.SKIP_SLOWLOG:
-            server.slowlog.add(ctx, request, elapsed)
+            server.slowlog.add(ctx, shown(command, request), elapsed)
         if elapsed >= server.latency_threshold:
             server.latency.add("fast-command" if command.flags & Flag.FAST else "command", elapsed)
         return reply
@@ -210,6 +211,11 @@ class Dispatcher:
             )
         finally:
             ctx.executing = outer
+
+
+def shown(command: Command, request: Request) -> Request:
+    """The request without its secrets."""
+    return request if command.redact is None else command.redact(request)
 
 
 def is_waiting(reply: Any) -> bool:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from norikv_resp import notify
 from norikv_resp.acl import AccessControl
 from norikv_resp.bundled import module_names
+from norikv_resp.clients import describe
 from norikv_resp.command import Registry, Request
 from norikv_resp.commands import FAMILIES
 from norikv_resp.config import Config, StartupError
@@ -35,6 +37,7 @@ from norikv_resp.loader import (
 )
 from norikv_resp.logs import log
 from norikv_resp.notify import Notifier
+from norikv_resp.option_types import OptionError
 from norikv_resp.option_types import Option
 from norikv_resp.protocol import Simple, encode
 from norikv_resp.pubsub import Hub
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
     from norikv_resp.commitlog import CommitError
 
 T = TypeVar("T")
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 #: Descriptors for everything that is neither a client nor LevelDB's.
 RESERVED_FILES = 64
@@ -69,6 +74,8 @@ class Server:
         # For the life of the server.
         self.config = config
         self.loop = loop
+        #: 40 hexadecimal digits that no other start has.
+        self.run_id = secrets.token_hex(20)
         self.stats = Stats()
         self.slowlog = Slowlog(config)
         self.latency = Latency()
@@ -77,12 +84,12 @@ class Server:
         self.modules: dict[str, LoadedModule] = {}
         self._load_families()
         self.acl = AccessControl(self.registry, config)
+        self.acl.describe_client = describe
         self.cursors = Cursors()
         self.hub: Hub[Context] = Hub()
         self.hub.wake = self._wake_messages
         self.tracking = Tracking(self._context_of, config.tracking_table_max_keys)
         self.dispatcher = Dispatcher(self, self.registry)
-        self.cursors = Cursors()
 
         # Opened by ``open``.
         self.keyspace: Keyspace
@@ -99,6 +106,9 @@ class Server:
         self.holders: list[Connection] = []
         #: The client whose command runs, for tracking's NOLOOP; 0 for none.
         self.writer = 0
+
+        #: Whether the sweeper runs; DEBUG SET-ACTIVE-EXPIRE.
+        self.sweeping = True
 
         # CLIENT PAUSE.
         self.paused = False
@@ -121,6 +131,9 @@ class Server:
         self._listeners: list[asyncio.Server] = []
         self.stopping = asyncio.Event()
         self._stop_requests = 0
+        self._settle_at_stop = True
+        #: Work that no connection waits for; kept so that it is not collected.
+        self._background: set[asyncio.Task[None]] = set()
         self._timers: list[asyncio.TimerHandle] = []
 
     # ---- the start
@@ -162,14 +175,22 @@ class Server:
         """The server's monotone clock."""
         return self.keyspace.clock
 
-    def _fit_to_open_files(self) -> None:
-        """Raise the soft limit on open files, and take fewer clients if it is not enough."""
+    def _fit_to_open_files(self, strictly: bool = False) -> None:
+        """Raise the soft limit on open files, and take fewer clients if it is not enough.
+
+        *strictly*: OptionError instead of fewer clients.
+        """
         need = self.config.maxclients + self.config.leveldb_max_open_files + RESERVED_FILES
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < need:
             reachable = need if hard == resource.RLIM_INFINITY else min(need, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
             soft = reachable
+        if soft < need and strictly:
+            raise OptionError(
+                "The operating system is not able to handle the specified number of clients, try"
+                f" with {max(soft - self.config.leveldb_max_open_files - RESERVED_FILES, 0)}"
+            )
         if soft < need:
             fitting = soft - self.config.leveldb_max_open_files - RESERVED_FILES
             if fitting < 1:
@@ -203,6 +224,9 @@ class Server:
         # The limit on open files may have lowered what the start-up configuration asked for.
         self.config.on_change(Config.maxclients, self._allow_clients)
         self.config.on_change(Config.slowlog_max_len, lambda _: self.slowlog.trim())
+        self._limit_store(Config.overlay_size, "overlay_limit")
+        self._limit_store(Config.commit_log_budget, "log_budget")
+        self._limit_store(Config.min_free_disk, "min_free_disk")
 
     def _follow(self, option: Option[T], follow: Callable[[T], None]) -> None:
         follow(getattr(self.config, option.attribute))
@@ -216,6 +240,10 @@ class Server:
         convert: Callable[[T], object] = lambda value: value,
     ) -> None:
         self._follow(option, lambda value: setattr(owner, name, convert(value)))
+
+    def _limit_store(self, option: Option[int], name: str) -> None:
+        store = self.keyspace.store
+        self.config.on_change(option, lambda size: store.set_limit(name, size))
 
     def _slower_than(self, microseconds: int) -> None:
         self.slow_threshold = microseconds if microseconds >= 0 else sys.maxsize
@@ -236,6 +264,7 @@ class Server:
         self.keyspace.store.set_policy(cast(Policy, policy))
 
     def _allow_clients(self, count: int) -> None:
+        self._fit_to_open_files(strictly=True)
         self.max_clients = count
 
     async def listen(self) -> None:
@@ -304,7 +333,7 @@ class Server:
         self._timers.append(self.loop.call_later(seconds, again))
 
     def _tick(self) -> None:
-        self.stats.sample()
+        self.stats.sample(self.commands_run())
         self.keyspace.clock.follow()
         self.keyspace.store.tick(self.loop.time())
         if self.tracking.active:
@@ -315,7 +344,41 @@ class Server:
         """Reclaim what has expired or was deleted, more often while there is more."""
         if not self.stopping.is_set():
             interval = 1 / min(max(self.config.hz, 1), 500)
-            self.loop.call_later(self.sweeper.turn(interval), self._sweep)
+            pause = self.sweeper.turn(interval) if self.sweeping else interval
+            self.loop.call_later(pause, self._sweep)
+
+    def commands_run(self) -> int:
+        """Commands since the start or CONFIG RESETSTAT. O(number of commands)."""
+        return sum(command.calls for command in self.registry)
+
+    def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what no client waits for."""
+        task = self.loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    # ---- durable points
+
+    def is_synced(self) -> bool:
+        """Whether everything written so far is on disk."""
+        return self.keyspace.store.all_synced
+
+    def call_when_synced(self, tell: Callable[[bool], None]) -> None:
+        """Have everything written so far synced soon; *tell* hears whether it is on disk."""
+        keyspace = self.keyspace
+        last = keyspace.index if keyspace.store.open else keyspace.sealed
+        keyspace.store.when_synced(last, tell)
+
+    async def wait_until_synced(self) -> bool:
+        """Whether everything written before the call has come to the disk."""
+        done: asyncio.Future[bool] = self.loop.create_future()
+
+        def tell(synced: bool) -> None:
+            if not done.done():
+                done.set_result(synced)
+
+        self.call_when_synced(tell)
+        return await done
 
     # ---- the loop turn
 
@@ -539,11 +602,13 @@ class Server:
 
     # ---- the stop
 
-    def request_stop(self) -> None:
-        """SIGTERM, SIGINT or SHUTDOWN; the second request hurries."""
+    def request_stop(self, settle: bool = True) -> None:
+        """SIGTERM, SIGINT or SHUTDOWN; the second request hurries.
+
+        Without *settle* the next start has more to replay.
+        """
         self._stop_requests += 1
-        if self._stop_requests > 1:
-            log.warning("second signal: leaving now, the next start replays the log")
+        self._settle_at_stop = settle
         self.stopping.set()
 
     async def stop(self) -> None:
@@ -561,8 +626,19 @@ class Server:
         await asyncio.sleep(0)
         if self.config.unixsocket and os.path.exists(self.config.unixsocket):
             os.unlink(self.config.unixsocket)
-        self.keyspace.store.close(settle=self._stop_requests < 2)
+        # Closing blocks the loop: from here on a signal is heard by the interpreter itself.
+        for signum in _STOP_SIGNALS:
+            self.loop.remove_signal_handler(signum)
+            signal.signal(signum, self._leave)
+        self.keyspace.store.close(settle=self._settle_at_stop and self._stop_requests < 2)
         log.info("bye")
+
+    def _leave(self, *_: object) -> None:
+        """A second signal while records settle: everything is in the commit log already."""
+        log.warning("second signal: leaving now, the next start replays the log")
+        if self.config.pidfile and os.path.exists(self.config.pidfile):
+            os.unlink(self.config.pidfile)
+        os._exit(0)
 
     async def _drain(self) -> None:
         """Wait until everything staged is committed, for at most five seconds."""
@@ -614,7 +690,7 @@ async def serve(config: Config, started: Callable[[Sequence[str]], None]) -> int
     except StartupError:
         server.keyspace.store.close()
         raise
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    for signum in _STOP_SIGNALS:
         loop.add_signal_handler(signum, server.request_stop)
     server.start_timers()
     started(server.addresses())

@@ -21,12 +21,13 @@ class Stats:
 
     def __init__(self) -> None:
         self.started = time.time()
+        #: When everything was last known to be on disk because somebody asked for it.
+        self.last_save = self.started
         self._samples: deque[tuple[float, int, int, int]] = deque(maxlen=_SAMPLES)
         self.reset()
 
     def reset(self) -> None:
         """CONFIG RESETSTAT."""
-        self.commands = 0
         self.connections = 0
         self.rejected_connections = 0
         self.bytes_in = 0
@@ -47,9 +48,9 @@ class Stats:
         if code in self.errors or len(self.errors) < 128:
             self.errors[code] = self.errors.get(code, 0) + 1
 
-    def sample(self) -> None:
-        """Called regularly, so that rates can be told."""
-        self._samples.append((time.monotonic(), self.commands, self.bytes_in, self.bytes_out))
+    def sample(self, commands: int) -> None:
+        """Called regularly with the number of commands so far, so that rates can be told."""
+        self._samples.append((time.monotonic(), commands, self.bytes_in, self.bytes_out))
 
     def rates(self) -> tuple[float, float, float]:
         """Commands, bytes in and bytes out per second over the last samples."""

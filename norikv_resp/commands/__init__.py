@@ -1,12 +1,20 @@
 """The command families that are part of the server."""
 
 from norikv_resp.commands import (
+    absent,
     acl,
+    client,
+    command_info,
+    config,
     connection,
     databases,
     deadlines,
+    debug,
     dump,
+    durability,
+    info,
     keys,
+    monitoring,
     objects,
     pubsub,
     scan,
@@ -16,8 +24,15 @@ from norikv_resp.commands import (
 
 FAMILIES = [
     connection,
+    client,
     tracking,
     acl,
+    command_info,
+    config,
+    info,
+    monitoring,
+    durability,
+    debug,
     transaction,
     keys,
     deadlines,
@@ -26,4 +41,5 @@ FAMILIES = [
     dump,
     databases,
     pubsub,
+    absent,
 ]

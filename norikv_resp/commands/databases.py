@@ -23,8 +23,9 @@ from norikv_resp.context import Context
 from norikv_resp.errors import ReplyError
 from norikv_resp.protocol import OK
 
-#: Expired keys that DBSIZE counts at once; with more of them it waits for the sweeper.
+#: Expired keys that DBSIZE counts at once; of more it lets the sweeper reclaim some first.
 COUNTED_AT_ONCE = 5000
+STEPS_BETWEEN_LOOKS = 50
 
 _TO_ALL = ("request_policy:all_shards", "response_policy:all_succeeded")
 _HOW = OneOf("flush-type", Token("ASYNC"), Token("SYNC"))
@@ -67,10 +68,13 @@ def _count(ctx: Context) -> int:
 
 
 async def _count_later(ctx: Context) -> int:
-    """Many keys have expired just now: the count comes when most of them are reclaimed."""
-    keyspace = ctx.server.keyspace
-    while ctx.server.sweeper.backlog_exceeds(COUNTED_AT_ONCE) and keyspace.store.refusal is None:
-        await asyncio.sleep(0.005)
+    """Many keys have expired just now: help the sweeper, between others' commands, then count."""
+    keyspace, sweeper = ctx.server.keyspace, ctx.server.sweeper
+    while sweeper.backlog_exceeds(COUNTED_AT_ONCE) and keyspace.store.refusal is None:
+        for _ in range(STEPS_BETWEEN_LOOKS):
+            if not sweeper.turn(0):
+                break
+            await asyncio.sleep(keyspace.store.slowdown)
         keyspace.begin_batch()
     return _count(ctx)
 

@@ -13,7 +13,8 @@ completions and by `tick`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import islice, takewhile
 from typing import Literal, Protocol
 
@@ -115,6 +116,8 @@ class Store:
         self._written = Layer({}, 0, replayed.last)
         self._syncing: Layer | None = None
         self._merging = False  # `syncing` is synced and moves into `committed`.
+        #: Who waits for a sync: the index needed, and what to tell whether it is on disk.
+        self._waiting: list[tuple[int, Callable[[bool], None]]] = []
         self._committed = replayed
         self._layers: list[dict[bytes, bytes]] = []
         self._synced = replayed.last
@@ -262,6 +265,8 @@ class Store:
             self._arrange()
             self._measure()
             self._settle(records)
+        if self._waiting:
+            self._serve_waiting()
         self.listener.on_commit(last)
 
     def on_synced(self, last: int) -> None:
@@ -274,6 +279,8 @@ class Store:
             self._merging = True
             self._merge()
         self._settle(0)
+        if self._waiting:
+            self._serve_waiting()
 
     def on_failure(self, error: CommitError) -> None:
         """The log has dropped every frame that it had not reported; so does the store.
@@ -292,6 +299,10 @@ class Store:
         self._rollbacks += 1
         self._arrange()
         self._measure()
+        lost = [tell for last, tell in self._waiting if last > self.durable]
+        self._waiting = [each for each in self._waiting if each[0] <= self.durable]
+        for tell in lost:
+            tell(False)
         self.listener.on_rollback(dropped, error)
 
     def _unite(self) -> None:
@@ -326,6 +337,32 @@ class Store:
         """Change when frames are synced: with every commit, every second, or when needed."""
         self._policy = policy
         self._always = policy == "always"
+
+    @property
+    def all_synced(self) -> bool:
+        """Whether nothing is staged, written or under way that is not on disk."""
+        syncing = self._syncing is not None and not self._merging
+        return not (self.open or self._in_flight or self._written.rows or syncing)
+
+    def when_synced(self, last: int, tell: Callable[[bool], None]) -> None:
+        """Sync soon, and call `tell(True)` once everything through index `last` is on disk.
+
+        `last` is the last index of a frame, or will be. `tell(False)` if it was dropped.
+        """
+        if self.all_synced or last <= self._synced:
+            tell(True)
+            return
+        self._waiting.append((last, tell))
+        self._serve_waiting()
+
+    def _serve_waiting(self) -> None:
+        synced = self._synced
+        ready = [tell for last, tell in self._waiting if last <= synced]
+        self._waiting = [each for each in self._waiting if each[0] > synced]
+        if any(last <= self.durable for last, _ in self._waiting):
+            self._sync()
+        for tell in ready:
+            tell(True)
 
     def _freeze_written(self) -> Layer:
         frozen = self._syncing = self._written
@@ -484,6 +521,8 @@ class Store:
             self._busy_at = now
         self._hurry = now - self._busy_at >= options.idle_after
         self._tick_sync(now)
+        if self._waiting:
+            self._serve_waiting()
         settler = self._settler
         if settler.failed:
             settler.recover(now, free)
@@ -503,10 +542,19 @@ class Store:
         if (
             self._policy != "no"
             or elapsed >= self._options.sync_no_later
-            or self._written.size > self._options.settle_from >> 2
+            or self._written.size > self._options.settle_from
             or self._hurry
         ):
             self._sync()
+
+    def set_limit(self, name: str, size: int) -> None:
+        """Change overlay_limit, log_budget or min_free_disk; the next tick applies it."""
+        if name == "overlay_limit":
+            self._options = replace(self._options, overlay_limit=size)
+        elif name == "log_budget":
+            self._options = replace(self._options, log_budget=size)
+        else:
+            self._options = replace(self._options, min_free_disk=size)
 
     # -- the end, and figures -------------------------------------------------------------
 

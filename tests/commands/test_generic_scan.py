@@ -77,7 +77,7 @@ def test_a_literal_beginning_is_a_seek(wire: Wire) -> None:
 
 @pytest.mark.norikv
 def test_a_cursor_can_be_used_again_until_the_next_one_is(connect: Connect) -> None:
-    mine, other = connect(), connect(3)
+    mine, other = connect(), connect()
     fill(mine, 100)
     cursor, first = mine.ok("SCAN", "0")
     second, keys = mine.ok("SCAN", cursor)
