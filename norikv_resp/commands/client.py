@@ -173,9 +173,7 @@ def client_setinfo(ctx: Context, attr: bytes, value: bytes) -> Any:
     if name not in (b"LIB-NAME", b"LIB-VER"):
         raise ReplyError(b"ERR Unrecognized option '%b'" % attr)
     if not is_printable(value):
-        raise ReplyError(
-            b"ERR %b cannot contain spaces, newlines or special characters." % name
-        )
+        raise ReplyError(b"ERR %b cannot contain spaces, newlines or special characters." % name)
     ctx.info[name.decode().lower()] = value
     return OK
 
@@ -254,8 +252,11 @@ def client_reply(ctx: Context, action: bytes) -> Any:
     summary="Closes connections.",
     complexity="O(N), N the number of connections",
     args=(
-        Bytes("filter", display="ip:port | ID client-id | TYPE client-type | USER username"
-              " | ADDR ip:port | LADDR ip:port | SKIPME yes/no | MAXAGE seconds"),
+        Bytes(
+            "filter",
+            display="ip:port | ID client-id | TYPE client-type | USER username"
+            " | ADDR ip:port | LADDR ip:port | SKIPME yes/no | MAXAGE seconds",
+        ),
         Rest("more"),
     ),
 )

@@ -103,7 +103,7 @@ def _typed(kind: bytes, **fields: Any) -> Map:
 )
 def command_info(ctx: Context, command_name: list[bytes]) -> list[Any]:
     if not command_name:
-        return command_(ctx)
+        return [describe(each) for each in ctx.server.registry.top_level()]
     found = [_named(ctx, name) for name in command_name]
     return [None if each is None else describe(each) for each in found]
 
@@ -153,8 +153,10 @@ def command_docs(ctx: Context, command_name: list[bytes]) -> Map:
     summary="Lists the names of commands.",
     complexity="O(N), N the number of commands",
     args=(
-        Rest("filter", display="FILTERBY MODULE name | FILTERBY ACLCAT name"
-             " | FILTERBY PATTERN pattern"),
+        Rest(
+            "filter",
+            display="FILTERBY MODULE name | FILTERBY ACLCAT name | FILTERBY PATTERN pattern",
+        ),
     ),
     acl=("connection",),
     tips=_UNORDERED,
@@ -171,8 +173,9 @@ def command_list(ctx: Context, filter: list[bytes]) -> list[bytes]:  # noqa: A00
         chosen = [each for each in commands if each.module and each.module == text]
     elif kind == b"ACLCAT":
         category = text.lower()
-        chosen = [each for each in commands if category in CATEGORIES
-                  and category in each.categories]
+        chosen = [
+            each for each in commands if category in CATEGORIES and category in each.categories
+        ]
     elif kind == b"PATTERN":
         matches = compile_glob(value, nocase=True)
         chosen = [each for each in commands if matches(each.full_name.encode())]
