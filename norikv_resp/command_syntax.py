@@ -20,7 +20,8 @@ def usage(command: Command, brackets: str = "") -> str:
 def _usage_of(arg: Arg, brackets: str) -> str:
     text = _usage_once(arg, brackets)
     if arg.multiple:
-        text = f"{text} [{text} ...]"
+        # A display that spells out a grammar of its own is not worth repeating.
+        text = f"{text} ..." if arg.display else f"{text} [{text} ...]"
     return f"[{text}]" if arg.optional else text
 
 
