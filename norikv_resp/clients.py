@@ -44,7 +44,7 @@ def describe(ctx: Context) -> bytes:
     """A client as a line of CLIENT LIST, without the line's end."""
     connection = ctx.connection
     transport = connection.transport
-    now = ctx.server.loop.time()
+    now = ctx.server.keyspace.clock.now()
     sock = transport.get_extra_info("socket")
     pending = transport.get_write_buffer_size() if not transport.is_closing() else 0
     buffered = connection.reader.buffered
@@ -54,8 +54,8 @@ def describe(ctx: Context) -> bytes:
     fields = (
         f"id={ctx.id} addr={connection.peer} laddr={connection.local} "
         f"fd={sock.fileno() if sock is not None else -1} "
-        f"name={_text(ctx.name)} age={int(now - connection.created)} "
-        f"idle={int(now - connection.active)} flags={flags(ctx)} db={ctx.keys.number} "
+        f"name={_text(ctx.name)} age={(now - connection.created) // 1000} "
+        f"idle={(now - connection.active) // 1000} flags={flags(ctx)} db={ctx.keys.number} "
         f"sub={len(ctx.channels)} psub={len(ctx.patterns)} ssub={len(ctx.shard_channels)} "
         f"multi={len(ctx.queue) if ctx.queue is not None else -1} watch={len(ctx.watching)} "
         f"qbuf={buffered} qbuf-free=0 argv-mem=0 multi-mem={queued} rbs=0 rbp=0 obl=0 "

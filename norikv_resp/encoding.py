@@ -30,10 +30,13 @@ TYPE_NAMES = {
 # Row families, on disk, frozen.
 ROW_SYSTEM, ROW_DATABASE, ROW_KEY, ROW_ELEMENT = b"!", b"d", b"m", b"e"
 ROW_EXPIRY, ROW_IDEM, ROW_IDEM_EXPIRY, ROW_RECLAIM, ROW_SWEEP = b"x", b"i", b"j", b"r", b"s"
-IDS_ROW = b"!ids"
+IDS_ROW, IDEM_COUNT_ROW = b"!ids", b"!idem"
 
 # Where each sweep goes on, on disk, frozen: nothing is left below that row of its family.
 CURSOR_EXPIRY, CURSOR_IDEM, CURSOR_RECLAIM = b"sexpiry", b"sidem", b"sreclaim"
+
+#: Lower epochs are those that numbered databases begin with: two each.
+FIRST_EPOCH = 2 * 65536
 
 # What a reclamation row names, on disk, frozen.
 RECLAIM_COLLECTION, RECLAIM_NAMESPACE, RECLAIM_IDEM = 1, 2, 3
@@ -45,7 +48,8 @@ PRESENT = b"\x01"
 #: Longer strings are stored as chunks of this many bytes.
 CHUNK = 65536
 
-_HAS_EXPIRY, _HAS_ROW, _HAS_CHUNKS = 1, 2, 4
+# Flags of a metadata record, on disk, frozen.
+_HAS_EXPIRY, _HAS_ROW, _HAS_CHUNKS, _ALL_FLAGS = 1, 2, 4, 7
 
 _head = struct.Struct("<BBQQ")
 _u64 = struct.Struct("<Q")
@@ -117,7 +121,9 @@ def expiry_row(at: int, ns: int, key: bytes) -> bytes:
 
 
 def split_expiry_row(row: bytes) -> tuple[int, int, bytes]:
-    """``(at, ns, key)`` of an expiry index row."""
+    """``(at, ns, key)`` of an expiry index row; CorruptRecord if it is too short."""
+    if len(row) < 13:
+        raise CorruptRecord(f"expiry row of {len(row)} bytes")
     return _key_u64.unpack_from(row, 1)[0], _key_u32.unpack_from(row, 9)[0], row[13:]
 
 
@@ -132,7 +138,9 @@ def idem_expiry_row(at: int, epoch: int, scope: bytes) -> bytes:
 
 
 def split_idem_expiry_row(row: bytes) -> tuple[int, int, bytes]:
-    """``(at, epoch, scope)`` of an idempotency expiry row."""
+    """``(at, epoch, scope)`` of an idempotency expiry row; CorruptRecord if it is not one."""
+    if len(row) != 29:
+        raise CorruptRecord(f"idempotency expiry row of {len(row)} bytes")
     return _key_u64.unpack_from(row, 1)[0], _key_u32.unpack_from(row, 9)[0], row[13:]
 
 
@@ -146,7 +154,9 @@ def reclaim_row(index: int, kind: int, number: int) -> bytes:
 
 
 def split_reclaim_row(row: bytes) -> tuple[int, int, int]:
-    """``(index, kind, number)`` of a reclamation row."""
+    """``(index, kind, number)`` of a reclamation row; CorruptRecord if it is not one."""
+    if len(row) != 18 or not RECLAIM_COLLECTION <= row[9] <= RECLAIM_IDEM:
+        raise CorruptRecord(f"reclamation row of {len(row)} bytes: {row[:18].hex()}")
     return _key_u64.unpack_from(row, 1)[0], row[9], _key_u64.unpack_from(row, 10)[0]
 
 
@@ -208,6 +218,20 @@ def decode_ids(raw: bytes) -> tuple[int, int]:
     return next_cid, next_ns
 
 
+def encode_count(count: int) -> bytes:
+    """The value of IDEM_COUNT_ROW: how many idempotency records there are."""
+    return _u64.pack(count)
+
+
+def decode_count(raw: bytes) -> int:
+    """Inverse of encode_count; CorruptRecord if *raw* is not one."""
+    try:
+        count: int = _u64.unpack(raw)[0]
+    except struct.error:
+        raise CorruptRecord(f"count row of {len(raw)} bytes") from None
+    return count
+
+
 class IdempotencyRecord(NamedTuple):
     """The stored reply of a command that was run under a token."""
 
@@ -240,6 +264,7 @@ def encode_record(record: Record) -> bytes:
             flags = _HAS_EXPIRY
             expiry = _u64.pack(expire_at)
         else:
+            assert 0 < row_at < expire_at
             flags = _HAS_EXPIRY | _HAS_ROW
             expiry = _two_u64.pack(expire_at, row_at)
     if type(value) is bytes:
@@ -260,17 +285,28 @@ def decode_record(raw: bytes) -> Record:
         at = HEAD_SIZE
         expire_at = row_at = 0
         if flags:
-            if flags & ~(_HAS_EXPIRY | _HAS_ROW | _HAS_CHUNKS):
-                raise CorruptRecord(f"unknown flags {flags:#x}")
+            if flags > _ALL_FLAGS or (flags & _HAS_CHUNKS and type_ != STRING):
+                raise CorruptRecord(f"unknown flags {flags:#x} of type {type_}")
             if flags & _HAS_EXPIRY:
                 expire_at = row_at = _u64.unpack_from(raw, at)[0]
                 at += 8
-            if flags & _HAS_ROW:
-                row_at = _u64.unpack_from(raw, at)[0]
-                at += 8
+                if flags & _HAS_ROW:
+                    row_at = _u64.unpack_from(raw, at)[0]
+                    at += 8
+                    if row_at >= expire_at:
+                        raise CorruptRecord(f"expiry row at {row_at}, deadline {expire_at}")
+                if not row_at:
+                    raise CorruptRecord("a deadline at 0")
+            elif flags & _HAS_ROW:
+                raise CorruptRecord("an expiry row without a deadline")
         value: bytes | Chunks | Collection
         if type_ == STRING:
-            value = Chunks(*_two_u64.unpack_from(raw, at)) if flags & _HAS_CHUNKS else raw[at:]
+            if flags & _HAS_CHUNKS:
+                value = Chunks(*_two_u64.unpack_from(raw, at))
+                if len(raw) != at + 16 or value.length <= CHUNK:
+                    raise CorruptRecord(f"string in chunks of {value.length} bytes")
+            else:
+                value = raw[at:]
         elif type_ in TYPE_NAMES:
             cid, count = _two_u64.unpack_from(raw, at)
             value = Collection(cid, count, raw[at + 16 :])

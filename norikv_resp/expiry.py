@@ -246,16 +246,16 @@ class Sweeper:
         return True
 
     def _sweep_key(self, by_epoch: dict[int, Database], row: bytes) -> None:
-        at, epoch, key = split_expiry_row(row)
-        rows = self._rows()
-        database = by_epoch.get(epoch)
-        if database is None:  # flushed
-            rows[row] = b""
-            return
         try:
-            record = database.stored(key)
+            at, epoch, key = split_expiry_row(row)
+            database = by_epoch.get(epoch)
+            record = database.stored(key) if database is not None else None
         except CorruptRecord as error:
             log.critical("sweeping met a damaged record, run norikv-resp check: %s", error)
+            return
+        rows = self._rows()
+        if database is None:  # flushed
+            rows[row] = b""
             return
         if record is None or record.row_at != at:
             rows[row] = b""
@@ -273,21 +273,28 @@ class Sweeper:
         while not self._spent():
             found = store.range(self._idem_cursor, stop, limit=GROUP)
             for row, _ in found:
-                _, epoch, scope = split_idem_expiry_row(row)
-                rows = self._rows()
-                rows[row] = b""
-                target = idem_row(epoch, scope)
-                raw = store.get(target)
-                if raw is not None and decode_idempotency(raw).expire_at <= now:
-                    rows[target] = b""
-                    self._host.idempotency.records -= 1
-                    self._host.stats.expired_idempotency += 1
+                try:
+                    self._sweep_reply(row, now)
+                except CorruptRecord as error:
+                    log.critical("sweeping met a damaged record, run norikv-resp check: %s", error)
             self._left -= len(found)
             if len(found) < GROUP:
                 self._idem_cursor = max(self._idem_cursor, stop)
                 return False
             self._idem_cursor = found[-1][0] + b"\0"
         return True
+
+    def _sweep_reply(self, row: bytes, now: int) -> None:
+        _, epoch, scope = split_idem_expiry_row(row)
+        target = idem_row(epoch, scope)
+        raw = self._keyspace.store.get(target)
+        expired = raw is not None and decode_idempotency(raw).expire_at <= now
+        rows = self._rows()
+        rows[row] = b""
+        if expired:
+            rows[target] = b""
+            self._host.idempotency.records -= 1
+            self._host.stats.expired_idempotency += 1
 
     # ---- the reclamation queue
 
@@ -325,9 +332,10 @@ class Sweeper:
 
         Then the queue row remembers the last row removed.
         """
-        _, kind, number = split_reclaim_row(row)
-        if kind not in _PREFIX_OF_KIND:
-            log.critical("a reclamation row of unknown kind %d, run norikv-resp check", kind)
+        try:
+            _, kind, number = split_reclaim_row(row)
+        except CorruptRecord as error:
+            log.critical("reclaiming met a damaged row, run norikv-resp check: %s", error)
             return True
         prefix = _PREFIX_OF_KIND[kind](number)
         removed = value[len(PRESENT) :]

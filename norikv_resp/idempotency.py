@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from norikv_resp.encoding import (
+    IDEM_COUNT_ROW,
     PRESENT,
     IdempotencyRecord,
+    decode_count,
     decode_idempotency,
+    encode_count,
     encode_idempotency,
     idem_expiry_row,
     idem_row,
@@ -26,9 +29,6 @@ from norikv_resp.protocol import freeze, thaw
 if TYPE_CHECKING:
     from norikv_resp.command import Request
     from norikv_resp.keyspace import Database, Keyspace
-
-#: A counter row: u64, how many stored replies there are.
-COUNT_ROW = b"!idem"
 
 TOO_MANY = ReplyError(
     b"ERR too many idempotency records: raise idempotency-max-records or use shorter TTLs"
@@ -65,12 +65,12 @@ class Idempotency:
 
     def load(self, keyspace: Keyspace) -> None:
         """Read how many replies are stored."""
-        raw = keyspace.store.get(COUNT_ROW)
-        self.records = struct.unpack("<Q", raw)[0] if raw else 0
+        raw = keyspace.store.get(IDEM_COUNT_ROW)
+        self.records = decode_count(raw) if raw is not None else 0
 
     def stage_count(self, rows: dict[bytes, bytes]) -> None:
         """Write the number of stored replies into the frame being staged."""
-        rows[COUNT_ROW] = struct.pack("<Q", self.records)
+        rows[IDEM_COUNT_ROW] = encode_count(self.records)
 
     def run(
         self,

@@ -15,6 +15,7 @@ from norikv_resp.clock import Clock
 from norikv_resp.encoding import (
     CHUNK,
     CURSOR_EXPIRY,
+    FIRST_EPOCH,
     IDS_ROW,
     PRESENT,
     RECLAIM_COLLECTION,
@@ -49,9 +50,6 @@ if TYPE_CHECKING:
 
 #: What one cached record costs beside its key and value, in bytes (measured with tracemalloc).
 RECORD_OVERHEAD = 320
-
-#: Lower epochs are those that numbered databases begin with: two each.
-FIRST_EPOCH = 2 * 65536
 
 #: Rows that one merged read of a scan fetches, and bytes after which a scan stops early.
 PAGE_ROWS, PAGE_BYTES = 256, 4 << 20

@@ -321,7 +321,7 @@ def _kill_filter(ctx: Context, name: bytes, value: bytes) -> Filter:
             raise ReplyError(b"ERR No such user '%b'" % value)
         return lambda each: each.user is user and each.authenticated
     if name == b"MAXAGE":
-        oldest = ctx.server.loop.time() - _ident(value, BAD_MAXAGE)
+        oldest = ctx.now - 1000 * _ident(value, BAD_MAXAGE)
         return lambda each: each.connection.created <= oldest
     raise SyntaxProblem
 

@@ -1,6 +1,7 @@
 """The commit log: the one order of all writes, and the first place where they are safe.
 
-`interface` says what a log is, `log` is the local one, `frame` and `segment` its byte grammar.
+`interface` says what a log is, `log` is the local one and the place to start reading; `state`,
+`pipeline`, `failures` and `spares` are its parts, `frame` and `segment` its byte grammar.
 """
 
 from norikv_resp.commitlog.files import Files, OsFiles
@@ -14,6 +15,7 @@ from norikv_resp.commitlog.interface import (
     LogListener,
 )
 from norikv_resp.commitlog.log import SegmentLog
+from norikv_resp.commitlog.pipeline import Limits
 from norikv_resp.commitlog.segment import Finding, Inspection, inspect
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Finding",
     "Frame",
     "Inspection",
+    "Limits",
     "LogDamage",
     "LogError",
     "LogListener",

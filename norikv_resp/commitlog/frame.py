@@ -1,4 +1,4 @@
-"""Byte grammar of a frame (little-endian; docs/storage-format-log.md explains each field).
+"""Byte grammar of a frame (little-endian; docs/storage-format.md explains each field).
 
     frame  = u64 checksum, u64 seed, u64 nonce, u32 segment, u32 flags, u64 size,
              u64 first, u64 last, u64 term, u64 clock, u64 synced, body

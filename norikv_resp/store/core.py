@@ -542,7 +542,7 @@ class Store:
         if (
             self._policy != "no"
             or elapsed >= self._options.sync_no_later
-            or self._written.size > self._options.settle_from >> 2
+            or self._written.size > self._options.settle_from
             or self._hurry
         ):
             self._sync()

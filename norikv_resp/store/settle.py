@@ -409,7 +409,11 @@ class Settler:
                 return
             self._mark = mark
             self.settled = last
-        for _ in range(5):  # LevelDB may drop a request.
+        self._wait_for_table()
+
+    def _wait_for_table(self) -> None:
+        """Request tables until one holds what is settled; LevelDB may drop a request."""
+        for _ in range(5):
             if self.failed or self.checkpointed >= self.settled:
                 return
             self._request()

@@ -304,7 +304,6 @@ def test_three_frames_in_flight_fail_and_the_store_goes_on(tmp_path: Path) -> No
     assert run.heard.rollbacks[0][1].outcome == "unknown"
     assert store.get(b"ma") == b"0"
     assert store.get(b"mb") is None
-    log._retry = 0.0
     run.put({b"md": b"1"})
     run.wait(lambda: store.durable == store.staged)
     run.kill()

@@ -217,4 +217,4 @@ class Sequences:
         return (b"UNWATCH",)
 
     def make_other(self) -> Command:
-        return self.rng.choice(((b"PING",), (b"ECHO", self.value()), (b"NOSUCHCOMMAND", b"x")))
+        return self.rng.choice(((b"PING",), (b"ECHO", self.value()), (b"NOSUCHCOMMAND", b"x", b"y")))

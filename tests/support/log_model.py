@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import random
 
-from norikv_resp.commitlog import CommitError, Frame, SegmentLog
+from norikv_resp.commitlog import CommitError, Frame, Limits, SegmentLog
 from norikv_resp.commitlog.worker import SyncPolicy, Worker
 from tests.support.power import ManualWorker, PowerFiles
 
@@ -37,6 +37,7 @@ class Model:
         mode: str = "mixed",
         manual: bool | None = None,
         inline: bool | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.rng = random.Random(seed)
         self.files = PowerFiles(self.rng)
@@ -44,6 +45,7 @@ class Model:
         self.mode = mode  # of the frames: "always" synced, "no" or "mixed"
         self.manual = manual  # calls wait for the test, or are made at once; None: either
         self.inline = inline  # syncs on the loop, or in the thread; None: either
+        self.limits = limits or Limits()
         self.time = 0.0
         self.history: list[Frame] = []
         self.flying: list[tuple[Frame, bool]] = []
@@ -65,6 +67,7 @@ class Model:
         self.log = SegmentLog(
             "/log",
             segment_size=self.size,
+            limits=self.limits,
             files=self.files,
             worker=worker,
             tender=tender,
@@ -195,3 +198,4 @@ class Model:
                 self.free()
             else:
                 self.work()
+            self.log.check()

@@ -15,13 +15,13 @@ import pytest
 from norikv_resp.commitlog import (
     CommitError,
     Frame,
+    Limits,
     LogDamage,
     LogError,
     OsFiles,
     SegmentLog,
     inspect,
 )
-from norikv_resp.commitlog import log as log_module
 from norikv_resp.commitlog.worker import SyncPolicy
 from tests.support.late_log import LateLog
 from tests.support.log_model import FixedPolicy, Model
@@ -107,10 +107,9 @@ def test_one_sync_in_the_thread_covers_what_was_written_before_it() -> None:
     assert worker.jobs == []
 
 
-def test_unsynced_bytes_force_a_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "RETAINED", 4096)
+def test_unsynced_bytes_force_a_sync() -> None:
     worker = ManualWorker()
-    log, listener, _ = opened(PowerFiles(), worker=worker)
+    log, listener, _ = opened(PowerFiles(), worker=worker, limits=Limits(retained=4096))
     for i in range(1, 40):
         log.append(frame(i), False)
     held = log.committed
@@ -240,6 +239,7 @@ def test_close_says_when_acknowledged_frames_could_not_be_synced() -> None:
 @pytest.mark.parametrize("mode", ["always", "no", "mixed"])
 def test_nth_operation_fails_with_three_frames_in_flight(mode: str, inline: bool) -> None:
     """Outcomes and both kinds of restart equal the model; service resumes by itself."""
+    faults: list[tuple[str, int | str]]
     faults = [("pwrite", "short"), ("open", errno.EMFILE), ("sync_directory", errno.EIO)]
     faults += itertools.product(("pwrite", "fdatasync"), (errno.EIO, errno.ENOSPC))
     for (operation, what), nth, end, manual in itertools.product(
@@ -346,7 +346,7 @@ def test_damage_in_the_middle_is_named_with_what_can_be_saved() -> None:
     files.entries[path].disk[12000] ^= 1
     before = [bytes(inode.data) for inode in files.entries.values()]
     log = SegmentLog("/log", segment_size=SIZE, files=files)
-    frames = []
+    frames: list[Frame] = []
     with pytest.raises(LogDamage) as caught:
         frames += log.recover(0)
     damage = caught.value

@@ -32,15 +32,17 @@ def outcome(
                 while batch := reader.take():
                     requests += batch
     except ProtocolError as error:
-        assert error.text.startswith(PREFIX)
-        with pytest.raises(ProtocolError):
-            reader.take()
-        reader.feed(b"*1\r\n$4\r\nPING\r\n")
-        with pytest.raises(ProtocolError):
-            reader.take()
-        assert reader.buffered == reader.pending == 0
-        return requests, error.text.removeprefix(PREFIX)
-    return requests, None
+        text = error.text
+    else:
+        return requests, None
+    assert text.startswith(PREFIX)
+    with pytest.raises(ProtocolError):
+        reader.take()
+    reader.feed(b"*1\r\n$4\r\nPING\r\n")
+    with pytest.raises(ProtocolError):
+        reader.take()
+    assert reader.buffered == reader.pending == 0
+    return requests, text.removeprefix(PREFIX)
 
 
 def cuts(data: bytes) -> Iterator[list[bytes]]:

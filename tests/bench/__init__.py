@@ -1,0 +1,1 @@
+"""`make bench`: this server's speed as a ratio to a peer's on the same machine."""
