@@ -48,7 +48,7 @@ def command_(ctx: Context) -> Any:
     return _of_all(ctx, "info", lambda commands: [describe(each) for each in commands])
 
 
-def _of_all(ctx: Context, what: str, make: Callable[[Iterable[Command]], Any]) -> Simple:
+def _of_all(ctx: Context, what: str, make: Callable[[Iterable[Command]], Any]) -> Any:
     """A reply about all commands, encoded once: that takes tens of milliseconds."""
     replies = ctx.server.registry.replies
     place = what, ctx.resp3

@@ -73,7 +73,7 @@ def test_kill_by_each_filter(connect: Connect) -> None:
         assert victim.closed_by_server()
         assert own in listed(wire)
     assert wire.ok("CLIENT", "KILL", "MAXAGE", "1000") == 0
-    assert wire.call("CLIENT", "KILL", "USER", "nobody") == ErrorReply(b"ERR No such user 'nobody'")
+    assert wire.call("CLIENT", "KILL", "USER", "nobody") == ErrorReply("ERR No such user 'nobody'")
     wire.ok("ACL", "DELUSER", "bob")
 
 

@@ -30,7 +30,7 @@ def test_getkeys_of_a_wrapped_command(wire: Wire) -> None:
     assert wire.ok("COMMAND", "GETKEYS", "IDEM", "t", "MSET", "a", "1", "b", "2") == [b"a", b"b"]
     assert wire.ok("COMMAND", "GETKEYS", "CAS", "k", "0", "v") == [b"k"]
     assert wire.ok("COMMAND", "GETKEYS", "MIGRATE", "h", "1", "k", "0", "10") == [b"k"]
-    assert wire.call("COMMAND", "GETKEYS", "NOSUCH") == ErrorReply(b"ERR Invalid command specified")
+    assert wire.call("COMMAND", "GETKEYS", "NOSUCH") == ErrorReply("ERR Invalid command specified")
 
 
 def test_list_of_a_module(wire: Wire) -> None:

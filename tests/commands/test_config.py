@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.conftest import Connect, StartServer
 from tests.support.resp import ErrorReply, Wire
+from tests.support.server import server_command
 
 
 def one(wire: Wire, name: str) -> bytes:
@@ -30,7 +31,7 @@ def test_every_live_option_takes_its_own_value(wire: Wire) -> None:
     for name, value in answer.items():
         reply = wire.call("CONFIG", "SET", name, value)
         if isinstance(reply, ErrorReply):
-            assert b"immutable" in reply.text, (name, value, reply)
+            assert "immutable" in reply.text, (name, value, reply)
 
 
 def test_live_options_are_followed(start_server: StartServer, connect: Connect) -> None:
@@ -39,11 +40,11 @@ def test_live_options_are_followed(start_server: StartServer, connect: Connect) 
     wire.ok("CONFIG", "SET", "maxclients", "2")
     second = connect(2, to=server)
     third = connect(2, to=server)
-    assert third.read() == ErrorReply(b"ERR max number of clients reached")
+    assert third.read() == ErrorReply("ERR max number of clients reached")
     wire.ok("CONFIG", "SET", "maxclients", "100")
     wire.ok("CONFIG", "SET", "proto-max-bulk-len", "1mb")
     second.send(b"*1\r\n$1048577\r\n")
-    assert second.read() == ErrorReply(b"ERR Protocol error: invalid bulk length")
+    assert second.read() == ErrorReply("ERR Protocol error: invalid bulk length")
     info = wire.ok("INFO", "norikv")
     assert b"overlay_limit:67108864" in info
     wire.ok("CONFIG", "SET", "overlay-size", "32mb", "cache-size", "5mb")
@@ -67,7 +68,7 @@ def test_live_options_are_followed(start_server: StartServer, connect: Connect) 
 def test_more_clients_than_files_are_refused(wire: Wire) -> None:
     reply = wire.call("CONFIG", "SET", "maxclients", "100000000")
     assert reply.text.startswith(
-        b"ERR CONFIG SET failed (possibly related to argument 'maxclients')"
+        "ERR CONFIG SET failed (possibly related to argument 'maxclients')"
     )
 
 
@@ -76,7 +77,7 @@ def test_rewrite_keeps_users_and_comments(
 ) -> None:
     path = tmp_path / "norikv.conf"
     path.write_text("# mine\ntimeout 7\nuser eve on nopass ~e:* +get\n")
-    server = start_server(str(path))
+    server = start_server(command=[*server_command(), str(path)])
     wire = connect(2, to=server)
     assert b"eve" in wire.ok("ACL", "USERS")
     wire.ok("CONFIG", "SET", "timeout", "9", "acllog-max-len", "3")
@@ -92,7 +93,7 @@ def test_rewrite_keeps_users_and_comments(
 
 def test_rewrite_without_a_file(wire: Wire) -> None:
     assert wire.call("CONFIG", "REWRITE") == ErrorReply(
-        b"ERR The server is running without a config file"
+        "ERR The server is running without a config file"
     )
 
 

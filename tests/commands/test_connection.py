@@ -7,10 +7,10 @@ from tests.support.resp import ErrorReply, Wire
 
 
 def test_login_by_auth_and_hello(start_server: StartServer, connect: Connect) -> None:
-    server = start_server("--user", "alice on >sesame ~* &* +@all")
+    server = start_server("--user", "alice", "on", ">sesame", "~*", "&*", "+@all")
     wire = connect(2, to=server)
     assert wire.call("AUTH", "alice", "wrong") == ErrorReply(
-        b"WRONGPASS invalid username-password pair or user is disabled."
+        "WRONGPASS invalid username-password pair or user is disabled."
     )
     assert wire.ok("AUTH", "alice", "sesame") == b"OK"
     assert wire.ok("ACL", "WHOAMI") == b"alice"
@@ -32,13 +32,13 @@ def test_requirepass_set_at_run_time_binds_new_connections(
     assert inside.ok("CONFIG", "SET", "requirepass", "secret") == b"OK"
     assert inside.ok("PING") == b"PONG"
     outside = connect(2, to=server)
-    assert outside.call("GET", "k") == ErrorReply(b"NOAUTH Authentication required.")
+    assert outside.call("GET", "k") == ErrorReply("NOAUTH Authentication required.")
     assert outside.call("HELLO", "3").code == "NOAUTH"
     assert outside.ok("AUTH", "secret") == b"OK"
     assert outside.ok("GET", "k") is None
     # RESET logs out again.
     assert outside.ok("RESET") == b"RESET"
-    assert outside.call("GET", "k") == ErrorReply(b"NOAUTH Authentication required.")
+    assert outside.call("GET", "k") == ErrorReply("NOAUTH Authentication required.")
     assert inside.ok("CONFIG", "SET", "requirepass", "") == b"OK"
 
 
@@ -48,7 +48,7 @@ def test_before_login_requests_are_small(start_server: StartServer, connect: Con
     inside.ok("CONFIG", "SET", "requirepass", "secret")
     outside = connect(2, to=server)
     outside.send(b"*11\r\n")
-    assert outside.read() == ErrorReply(b"ERR Protocol error: unauthenticated multibulk length")
+    assert outside.read() == ErrorReply("ERR Protocol error: unauthenticated multibulk length")
     big = connect(2, to=server)
     big.ok("AUTH", "secret")
     assert big.ok("MGET", *["k"] * 100) == [None] * 100

@@ -39,20 +39,20 @@ def test_in_a_transaction_nothing_waits(start_server: StartServer, connect: Conn
     wire.ok("BGSAVE")
     assert wire.ok("EXEC") == [b"OK", [0, 0], b"Background saving started"]
     wire.ok("MULTI")
-    assert wire.call("SAVE") == ErrorReply(b"ERR Command not allowed inside a transaction")
+    assert wire.call("SAVE") == ErrorReply("ERR Command not allowed inside a transaction")
 
 
 def test_bad_arguments_of_waitaof(start_server: StartServer, connect: Connect) -> None:
     wire = connect(2, to=start_server())
     assert wire.call("WAITAOF", "2", "0", "0").text == (
-        b"ERR value is out of range, value must between 0 and 1"
+        "ERR value is out of range, value must between 0 and 1"
     )
     assert wire.call("WAITAOF", "1", "-1", "0").text == (
-        b"ERR value is out of range, must be positive"
+        "ERR value is out of range, must be positive"
     )
-    assert wire.call("WAITAOF", "1", "0", "-1").text == b"ERR timeout is negative"
+    assert wire.call("WAITAOF", "1", "0", "-1").text == "ERR timeout is negative"
     assert wire.call("WAITAOF", "1", "0", "x").text == (
-        b"ERR timeout is not an integer or out of range"
+        "ERR timeout is not an integer or out of range"
     )
 
 
@@ -62,8 +62,8 @@ def test_shutdown_keeps_what_was_acknowledged(
 ) -> None:
     server = start_server(appendfsync="no")
     wire = connect(2, to=server)
-    assert wire.call("SHUTDOWN", "ABORT") == ErrorReply(b"ERR No shutdown in progress.")
-    assert wire.call("SHUTDOWN", "SAVE", "NOSAVE") == ErrorReply(b"ERR syntax error")
+    assert wire.call("SHUTDOWN", "ABORT") == ErrorReply("ERR No shutdown in progress.")
+    assert wire.call("SHUTDOWN", "SAVE", "NOSAVE") == ErrorReply("ERR syntax error")
     wire.ok("SET", "k", "v")
     wire.send(b"SHUTDOWN " + " ".join(words).encode() + b"\r\n")
     assert wire.closed_by_server()
