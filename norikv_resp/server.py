@@ -37,8 +37,7 @@ from norikv_resp.loader import (
 )
 from norikv_resp.logs import log
 from norikv_resp.notify import Notifier
-from norikv_resp.option_types import OptionError
-from norikv_resp.option_types import Option
+from norikv_resp.option_types import Option, OptionError
 from norikv_resp.protocol import Simple, encode
 from norikv_resp.pubsub import Hub
 from norikv_resp.stats import Latency, Slowlog, Stats

@@ -154,6 +154,7 @@ _LARGE_ATTRIBUTE = re.compile(rb"\|[0-9]{5}").search
 
 #: Types that hiredis also turns into bytes, or at the top into something to iterate over.
 _ODD_TYPES: Final = b"+=(>~|%"
+_NOT_ODD: Final = bytes(byte for byte in range(256) if byte not in _ODD_TYPES)
 
 
 class _Pipeline:
@@ -189,7 +190,11 @@ class _Pipeline:
             or 124 in window
             or 37 in window
         )
-        if odd and (_LARGE_PUSH(window) or _LARGE_SET(window) or _LARGE_ATTRIBUTE(window)):
+        if odd and (
+            (62 in window and _LARGE_PUSH(window))
+            or (126 in window and _LARGE_SET(window))
+            or (124 in window and _LARGE_ATTRIBUTE(window))
+        ):
             return None
         feed = self._feed
         gets = self._gets
@@ -215,11 +220,9 @@ def _is_request(value: object) -> bool:
 
 
 def _odd_bytes_are_in_arguments(window: bytes, batch: list[list[bytes]]) -> bool:
+    # The arguments are pieces of the window: as many odd bytes means the same odd bytes.
     arguments = _join(map(_join, batch))
-    for byte in _ODD_TYPES:
-        if byte in window and window.count(byte) != arguments.count(byte):
-            return False
-    return True
+    return len(window.translate(None, _NOT_ODD)) == len(arguments.translate(None, _NOT_ODD))
 
 
 class _Shared(threading.local):
