@@ -19,7 +19,7 @@ class StoreOptions:
     """Bytes of frames between checkpoints."""
     log_records: int = 600_000
     """Records in frames between checkpoints."""
-    batch_records: int = 500
+    batch_records: int = 1000
     """Records that one LevelDB batch takes; the loop builds it in about a millisecond."""
     idle_after: float = 1.0
     """Seconds without a commit after which everything settles."""
