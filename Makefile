@@ -7,7 +7,7 @@ PIP    := $(PYTHON) -m pip --disable-pip-version-check --quiet
 ARGS   ?=
 
 # Modules that write files from what the code declares: --write, --check.
-GENERATORS := norikv_resp.options
+GENERATORS := norikv_resp.options norikv_resp.command_docs
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint generated docs bench clean

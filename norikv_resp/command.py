@@ -853,6 +853,8 @@ class Registry:
         self.commands: dict[str, Command] = {}
         #: Exact spellings seen on the wire; other spellings are upper-cased first.
         self.by_word: dict[bytes, Command] = {}
+        #: Replies about all commands that are worth keeping.
+        self.replies: dict[tuple[str, bool], Any] = {}
 
     def add(self, command: Command) -> None:
         """Register; DeclarationError if the name is taken."""
@@ -868,10 +870,12 @@ class Registry:
             self.by_word[command.name.encode()] = command
             self.by_word[command.name.lower().encode()] = command
         self.commands[command.name] = command
+        self.replies.clear()
 
     def remove(self, name: str) -> None:
         """Forget a command; used when a module fails half-way through loading."""
         command = self.commands.pop(name)
+        self.replies.clear()
         container, _, sub = name.rpartition(" ")
         if container:
             parent = self.commands.get(container)

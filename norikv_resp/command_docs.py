@@ -1,7 +1,7 @@
 """docs/commands.md, written from the declarations.
 
-    python -m norikv_resp.command_docs --write    regenerate docs/commands.md
-    python -m norikv_resp.command_docs --check    exit with 1 if it is out of date
+python -m norikv_resp.command_docs --write    regenerate docs/commands.md
+python -m norikv_resp.command_docs --check    exit with 1 if it is out of date
 """
 
 from __future__ import annotations

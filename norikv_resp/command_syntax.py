@@ -20,7 +20,8 @@ def usage(command: Command, brackets: str = "") -> str:
 def _usage_of(arg: Arg, brackets: str) -> str:
     text = _usage_once(arg, brackets)
     if arg.multiple:
-        text = f"{text} [{text} ...]"
+        # A display that spells out a grammar of its own is not worth repeating.
+        text = f"{text} ..." if arg.display else f"{text} [{text} ...]"
     return f"[{text}]" if arg.optional else text
 
 
@@ -113,7 +114,8 @@ def _argument_docs(args: Iterable[Arg], keys: _KeyNumbers) -> list[Map]:
     return entries
 
 
-def _argument(arg: Arg, keys: _KeyNumbers, multiple: bool) -> Map:
+def _argument(arg: Arg, keys: _KeyNumbers, multiple: bool, chosen: bool = False) -> Map:
+    """One argument; what is *chosen* among others is not optional by itself."""
     parts = arg.choices if isinstance(arg, OneOf) else arg.parts if isinstance(arg, Block) else ()
     fields: list[tuple[bytes, Any]] = [
         (b"name", arg.name.encode()),
@@ -125,13 +127,11 @@ def _argument(arg: Arg, keys: _KeyNumbers, multiple: bool) -> Map:
         fields.append((b"key_spec_index", keys.take()))
     if arg.token is not None:
         fields.append((b"token", arg.token.encode()))
-    flags = [
-        Simple(name)
-        for name, given in ((b"optional", arg.optional), (b"multiple", multiple))
-        if given
-    ]
+    flags = [Simple(b"optional")] if arg.optional and not chosen else []
+    flags += [Simple(b"multiple")] if multiple else []
     if flags:
         fields.append((b"flags", flags))
     if parts:
-        fields.append((b"arguments", _argument_docs(parts, keys)))
+        inner = [_argument(part, keys, part.multiple, isinstance(arg, OneOf)) for part in parts]
+        fields.append((b"arguments", inner))
     return Map(fields)

@@ -116,8 +116,11 @@ class Config(Options):
             raise StartupError(f"{where}: unknown option '{to_text(words[0])}'{_similar(name)}")
         else:
             self._given[row] = to_text(name)
+            values = words[1:]
+            if row.many_words and len(values) == 1:
+                values = split_words(values[0]) or [b""]  # all of them in one pair of quotes
             try:
-                value = row.parse(words[1:], self.__dict__[row.attribute])
+                value = row.parse(values, self.__dict__[row.attribute])
             except OptionError as error:
                 raise StartupError(f"{where}: {to_text(name)}: {error}") from None
             self.__dict__[row.attribute] = value

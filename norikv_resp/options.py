@@ -172,19 +172,6 @@ class Durability(Section):
         "Commit log after which its records are settled in LevelDB, and its files used again."
         " A start replays about this much.",
     )
-    commit_batch_size = Memory(
-        4 * MB,
-        64 * KB,
-        GB,
-        "Changes that are gathered from all clients before they are committed together.",
-    )
-    commit_batch_delay = Integer(
-        0,
-        0,
-        100000,
-        "Microseconds to wait for more writes before a commit. 0 commits at once, which is"
-        " best for nearly every disk.",
-    )
     min_free_disk = Memory(
         512 * MB,
         0,
@@ -258,12 +245,6 @@ class Security(Section):
         "no",
         ("no", "yes", "local"),
         "Whether DEBUG may be used; `local` allows it to clients on this machine.",
-        live=False,
-    )
-    enable_module_command = Choice(
-        "no",
-        ("no", "yes", "local"),
-        "Whether MODULE may load and unload modules; `local` allows it to clients on this machine.",
         live=False,
     )
 
@@ -597,6 +578,15 @@ class Tls(Section):
     tls_session_cache_timeout = Integer(300, 0, INT_MAX)
 
 
+class ModuleCommands(Section):
+    """Loading modules while the server runs."""
+
+    title = "Loading modules while the server runs"
+    ignored = "modules are loaded at start, by loadmodule lines"
+
+    enable_module_command = Choice("no", ("no", "yes", "local"), live=False)
+
+
 class Scripts(Section):
     """Scripts."""
 
@@ -661,6 +651,7 @@ class Options(
     Replication,
     Cluster,
     Tls,
+    ModuleCommands,
     Scripts,
     Surroundings,
 ):

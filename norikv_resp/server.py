@@ -38,8 +38,7 @@ from norikv_resp.loader import (
 )
 from norikv_resp.logs import log
 from norikv_resp.notify import Notifier
-from norikv_resp.option_types import OptionError
-from norikv_resp.option_types import Option
+from norikv_resp.option_types import Option, OptionError
 from norikv_resp.protocol import Simple, encode
 from norikv_resp.pubsub import Hub
 from norikv_resp.stats import Latency, Slowlog, Stats
@@ -50,6 +49,8 @@ if TYPE_CHECKING:
     from norikv_resp.commitlog import CommitError
 
 T = TypeVar("T")
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 #: Descriptors for everything that is neither a client nor LevelDB's.
 RESERVED_FILES = 64
@@ -612,8 +613,6 @@ class Server:
         """
         self._stop_requests += 1
         self._settle_at_stop = settle
-        if self._stop_requests > 1:
-            log.warning("second signal: leaving now, the next start replays the log")
         self.stopping.set()
 
     async def stop(self) -> None:
@@ -631,8 +630,19 @@ class Server:
         await asyncio.sleep(0)
         if self.config.unixsocket and os.path.exists(self.config.unixsocket):
             os.unlink(self.config.unixsocket)
+        # Closing blocks the loop: from here on a signal is heard by the interpreter itself.
+        for signum in _STOP_SIGNALS:
+            self.loop.remove_signal_handler(signum)
+            signal.signal(signum, self._leave)
         self.keyspace.store.close(settle=self._settle_at_stop and self._stop_requests < 2)
         log.info("bye")
+
+    def _leave(self, *_: object) -> None:
+        """A second signal while records settle: everything is in the commit log already."""
+        log.warning("second signal: leaving now, the next start replays the log")
+        if self.config.pidfile and os.path.exists(self.config.pidfile):
+            os.unlink(self.config.pidfile)
+        os._exit(0)
 
     async def _drain(self) -> None:
         """Wait until everything staged is committed, for at most five seconds."""
@@ -684,7 +694,7 @@ async def serve(config: Config, started: Callable[[Sequence[str]], None]) -> int
     except StartupError:
         server.keyspace.store.close()
         raise
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    for signum in _STOP_SIGNALS:
         loop.add_signal_handler(signum, server.request_stop)
     server.start_timers()
     spare_the_collector()

@@ -75,6 +75,17 @@ _NOT_WITH_VER = tuple(("VER", other) for other in ("NX", "XX", "IFEQ", "IFNE", "
 # Setting
 
 
+#: Options by which SET tells something about the value that it replaces.
+_TELLING = frozenset((b"GET", b"VER", b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"))
+
+
+def _set_keys(request: Request) -> list[tuple[int, tuple[str, ...]]]:
+    """The key, read only where an option compares or returns the old value."""
+    if _TELLING.isdisjoint(word.upper() for word in request[3:]):
+        return [(1, ("OW", "update"))]
+    return [(1, ("RW", "access", "update"))]
+
+
 @command(
     "SET",
     since="1.0.0",
@@ -95,6 +106,7 @@ _NOT_WITH_VER = tuple(("VER", other) for other in ("NX", "XX", "IFEQ", "IFNE", "
     ),
     blocks=_BLOCKS,
     exclusive=(*_NOT_WITH_VER, ("GET", "WITHVER")),
+    dynamic_keys=_set_keys,
 )
 def set_(
     ctx: Context,
@@ -144,6 +156,7 @@ def set_(
     ),
     blocks=_BLOCKS,
     exclusive=_NOT_WITH_VER,
+    dynamic_keys=_set_keys,
 )
 def setver(
     ctx: Context,
@@ -557,6 +570,11 @@ def _parse_delex(request: Request) -> list[Any]:
     return [request[1], (condition, request[3])]
 
 
+def _delex_keys(request: Request) -> list[tuple[int, tuple[str, ...]]]:
+    """The key, read only where there is a condition."""
+    return [(1, ("RM" if len(request) == 2 else "RW", "delete"))]
+
+
 @command(
     "DELEX",
     since="8.4.0",
@@ -566,6 +584,7 @@ def _parse_delex(request: Request) -> list[Any]:
     complexity="O(1), O(N) for the digest of N bytes",
     args=_DELEX_ARGS,
     parse=_parse_delex,
+    dynamic_keys=_delex_keys,
 )
 def delex(ctx: Context, key: bytes, condition: Option | None) -> int:
     keys = ctx.keys

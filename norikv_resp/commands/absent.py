@@ -15,7 +15,6 @@ from norikv_resp.command import (
     DENYOOM,
     FAST,
     LOADING,
-    NONE,
     NOSCRIPT,
     READONLY,
     STALE,
@@ -143,8 +142,14 @@ def _script(name: str, since: str, error: ReplyError, **more: Any) -> Command:
 
 
 SCRIPTS = (
-    _script("LOAD", "2.6.0", NO_SCRIPTS, flags=NOSCRIPT | STALE, args=_words("script"),
-            tips=_TO_ALL_NODES),
+    _script(
+        "LOAD",
+        "2.6.0",
+        NO_SCRIPTS,
+        flags=NOSCRIPT | STALE,
+        args=_words("script"),
+        tips=_TO_ALL_NODES,
+    ),
     _script("DEBUG", "3.2.0", NO_SCRIPTS, flags=NOSCRIPT, args=_words("mode")),
     _script("KILL", "2.6.0", NOT_BUSY, flags=NOSCRIPT | Flag.ALLOW_BUSY, tips=_ONE_SHARD),
 )
@@ -213,13 +218,24 @@ def _function(name: str, error: ReplyError, **more: Any) -> Command:
 
 
 FUNCTIONS = (
-    _function("LOAD", NO_FUNCTIONS, flags=_CHANGES | DENYOOM, tips=_TO_ALL_SHARDS,
-              args=(Bytes("function-code"), Rest("more"))),
-    _function("RESTORE", NO_FUNCTIONS, flags=_CHANGES | DENYOOM, tips=_TO_ALL_SHARDS,
-              args=(Bytes("serialized-value"), Rest("policy"))),
+    _function(
+        "LOAD",
+        NO_FUNCTIONS,
+        flags=_CHANGES | DENYOOM,
+        tips=_TO_ALL_SHARDS,
+        args=(Bytes("function-code"), Rest("more")),
+    ),
+    _function(
+        "RESTORE",
+        NO_FUNCTIONS,
+        flags=_CHANGES | DENYOOM,
+        tips=_TO_ALL_SHARDS,
+        args=(Bytes("serialized-value"), Rest("policy")),
+    ),
     _function("DUMP", NO_FUNCTIONS, flags=NOSCRIPT),
-    _function("DELETE", NO_LIBRARY, flags=_CHANGES, tips=_TO_ALL_SHARDS,
-              args=_words("library-name")),
+    _function(
+        "DELETE", NO_LIBRARY, flags=_CHANGES, tips=_TO_ALL_SHARDS, args=_words("library-name")
+    ),
     _function("KILL", NOT_BUSY, flags=NOSCRIPT | Flag.ALLOW_BUSY, tips=_ONE_SHARD),
 )
 
@@ -376,10 +392,21 @@ _SYNCING = ADMIN | NOSCRIPT | Flag.NO_ASYNC_LOADING | Flag.NO_MULTI
 REPLICATION = (
     _replication("FAILOVER", "6.2.0", ADMIN | NOSCRIPT | STALE, NO_REPLICAS, Rest("option")),
     _replication("SYNC", "1.0.0", _SYNCING, NO_REPLICATION),
-    _replication("PSYNC", "2.8.0", _SYNCING, NO_REPLICATION, Bytes("replicationid"),
-                 Bytes("offset", multiple=True)),
-    _replication("REPLCONF", "3.0.0", ADMIN | NOSCRIPT | LOADING | STALE | Flag.ALLOW_BUSY,
-                 NO_REPLICATION, Rest("option")),
+    _replication(
+        "PSYNC",
+        "2.8.0",
+        _SYNCING,
+        NO_REPLICATION,
+        Bytes("replicationid"),
+        Bytes("offset", multiple=True),
+    ),
+    _replication(
+        "REPLCONF",
+        "3.0.0",
+        ADMIN | NOSCRIPT | LOADING | STALE | Flag.ALLOW_BUSY,
+        NO_REPLICATION,
+        Rest("option"),
+    ),
 )
 
 
@@ -397,9 +424,20 @@ CLUSTER_HELP = help_of(CLUSTER, since="5.0.0")
 
 _CHANGING = ADMIN | STALE | Flag.NO_ASYNC_LOADING
 _LOOKING = LOADING | STALE
-_NONDETERMINISTIC = frozenset(
-    "BUMPEPOCH COUNT-FAILURE-REPORTS GETKEYSINSLOT INFO LINKS MYSHARDID NODES REPLICAS SHARDS"
-    " SLAVES SLOT-STATS SLOTS SYNCSLOTS".split()
+_NONDETERMINISTIC = (
+    "BUMPEPOCH",
+    "COUNT-FAILURE-REPORTS",
+    "GETKEYSINSLOT",
+    "INFO",
+    "LINKS",
+    "MYSHARDID",
+    "NODES",
+    "REPLICAS",
+    "SHARDS",
+    "SLAVES",
+    "SLOT-STATS",
+    "SLOTS",
+    "SYNCSLOTS",
 )
 
 #: Name, since, flags, number of arguments at least, whether more may follow.
@@ -493,8 +531,7 @@ MOVING = (
         flags=WRITE | Flag.MOVABLEKEYS,
         summary="Not supported: use DUMP, RESTORE and DELEX.",
         complexity="O(1)",
-        args=(*_words("host", "port", "key-or-empty", "destination-db", "timeout"),
-              Rest("option")),
+        args=(*_words("host", "port", "key-or-empty", "destination-db", "timeout"), Rest("option")),
         extra_key_specs=_MOVED,
         dynamic_keys=lambda request: _migrated(request),
         acl=("keyspace", "dangerous"),
@@ -508,8 +545,12 @@ MOVING = (
         flags=WRITE | DENYOOM | Flag.ASKING,
         summary="An error: there is no cluster. RESTORE is there.",
         complexity="O(1)",
-        args=(Key(access="OW", does=("update",)), Int("ttl"), Bytes("serialized-value"),
-              Rest("option")),
+        args=(
+            Key(access="OW", does=("update",)),
+            Int("ttl"),
+            Bytes("serialized-value"),
+            Rest("option"),
+        ),
         acl=("keyspace", "dangerous"),
     ),
     Command(
@@ -562,12 +603,20 @@ def _hotkeys(name: str, handler: Callable[..., Any], summary: str, **more: Any) 
 
 
 HOTKEYS_COMMANDS = (
-    _hotkeys("GET", lambda ctx: None, "nil: nothing was recorded.",
-             tips=(*_VARIES, *_SPECIAL_REQUEST, "response_policy:special")),
-    _hotkeys("RESET", lambda ctx: OK, "Does nothing: nothing was recorded.",
-             tips=_SPECIAL_REQUEST),
-    _hotkeys("START", _refusing(NO_HOTKEYS), "An error: how often keys are used is not kept.",
-             args=(Rest("option"),), tips=_SPECIAL_REQUEST),
+    _hotkeys(
+        "GET",
+        lambda ctx: None,
+        "nil: nothing was recorded.",
+        tips=(*_VARIES, *_SPECIAL_REQUEST, "response_policy:special"),
+    ),
+    _hotkeys("RESET", lambda ctx: OK, "Does nothing: nothing was recorded.", tips=_SPECIAL_REQUEST),
+    _hotkeys(
+        "START",
+        _refusing(NO_HOTKEYS),
+        "An error: how often keys are used is not kept.",
+        args=(Rest("option"),),
+        tips=_SPECIAL_REQUEST,
+    ),
     _hotkeys("STOP", lambda ctx: None, "nil: nothing was recorded.", tips=_SPECIAL_REQUEST),
 )
 

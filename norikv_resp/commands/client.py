@@ -173,9 +173,7 @@ def client_setinfo(ctx: Context, attr: bytes, value: bytes) -> Any:
     if name not in (b"LIB-NAME", b"LIB-VER"):
         raise ReplyError(b"ERR Unrecognized option '%b'" % attr)
     if not is_printable(value):
-        raise ReplyError(
-            b"ERR %b cannot contain spaces, newlines or special characters." % name
-        )
+        raise ReplyError(b"ERR %b cannot contain spaces, newlines or special characters." % name)
     ctx.info[name.decode().lower()] = value
     return OK
 
@@ -254,20 +252,23 @@ def client_reply(ctx: Context, action: bytes) -> Any:
     summary="Closes connections.",
     complexity="O(N), N the number of connections",
     args=(
-        Bytes("filter", display="ip:port | ID client-id | TYPE client-type | USER username"
-              " | ADDR ip:port | LADDR ip:port | SKIPME yes/no | MAXAGE seconds"),
-        Rest("more"),
+        Rest(
+            "filter",
+            optional=False,
+            display="ip:port | ID client-id | TYPE client-type | USER username | ADDR ip:port"
+            " | LADDR ip:port | SKIPME yes/no | MAXAGE seconds",
+        ),
     ),
 )
-def client_kill(ctx: Context, filter: bytes, more: list[bytes]) -> Any:  # noqa: A002
-    if not more:
-        address = filter.decode("latin-1")
+def client_kill(ctx: Context, filter: list[bytes]) -> Any:  # noqa: A002
+    if len(filter) == 1:
+        address = filter[0].decode("latin-1")
         for each in list(ctx.server.contexts.values()):
             if each.connection.peer == address:
                 _close(ctx, each)
                 return OK
         raise NO_SUCH_CLIENT
-    filters, skips_me = _kill_filters(ctx, [filter, *more])
+    filters, skips_me = _kill_filters(ctx, filter)
     condemned = [
         each
         for each in ctx.server.contexts.values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from norikv_resp.command import (
@@ -21,7 +22,7 @@ from norikv_resp.commands.helping import help_of
 from norikv_resp.context import Context
 from norikv_resp.errors import ReplyError, SyntaxProblem
 from norikv_resp.glob import compile_glob
-from norikv_resp.protocol import Map, SetReply, Simple
+from norikv_resp.protocol import Map, SetReply, Simple, encode
 
 _FLAGS = LOADING | STALE
 _UNORDERED = ("nondeterministic_output_order",)
@@ -43,8 +44,20 @@ BAD_ARGUMENTS = ReplyError(b"ERR Invalid arguments specified for command")
     acl=("connection",),
     tips=_UNORDERED,
 )
-def command_(ctx: Context) -> list[Any]:
-    return [describe(each) for each in ctx.server.registry.top_level()]
+def command_(ctx: Context) -> Any:
+    return _of_all(ctx, "info", lambda commands: [describe(each) for each in commands])
+
+
+def _of_all(ctx: Context, what: str, make: Callable[[Iterable[Command]], Any]) -> Any:
+    """A reply about all commands, encoded once: that takes tens of milliseconds."""
+    replies = ctx.server.registry.replies
+    place = what, ctx.resp3
+    if place not in replies:
+        value = make(ctx.server.registry.top_level())
+        ready = Simple(b"")
+        ready.encoded = encode(value, ctx.resp3)
+        replies[place] = ready
+    return replies[place]
 
 
 COMMAND: Command = command_.__dict__["_commands"][0]
@@ -101,7 +114,7 @@ def _typed(kind: bytes, **fields: Any) -> Map:
     acl=("connection",),
     tips=_UNORDERED,
 )
-def command_info(ctx: Context, command_name: list[bytes]) -> list[Any]:
+def command_info(ctx: Context, command_name: list[bytes]) -> Any:
     if not command_name:
         return command_(ctx)
     found = [_named(ctx, name) for name in command_name]
@@ -137,12 +150,15 @@ def command_count(ctx: Context) -> int:
     acl=("connection",),
     tips=_UNORDERED,
 )
-def command_docs(ctx: Context, command_name: list[bytes]) -> Map:
-    if command_name:
-        found = [_named(ctx, name) for name in command_name]
-    else:
-        found = list(ctx.server.registry.top_level())
-    return Map([(each.full_name.encode(), docs(each)) for each in found if each is not None])
+def command_docs(ctx: Context, command_name: list[bytes]) -> Any:
+    if not command_name:
+        return _of_all(ctx, "docs", _docs)
+    found = [_named(ctx, name) for name in command_name]
+    return _docs(each for each in found if each is not None)
+
+
+def _docs(commands: Iterable[Command]) -> Map:
+    return Map([(each.full_name.encode(), docs(each)) for each in commands])
 
 
 @command(
@@ -153,8 +169,10 @@ def command_docs(ctx: Context, command_name: list[bytes]) -> Map:
     summary="Lists the names of commands.",
     complexity="O(N), N the number of commands",
     args=(
-        Rest("filter", display="FILTERBY MODULE name | FILTERBY ACLCAT name"
-             " | FILTERBY PATTERN pattern"),
+        Rest(
+            "filter",
+            display="FILTERBY MODULE name | FILTERBY ACLCAT name | FILTERBY PATTERN pattern",
+        ),
     ),
     acl=("connection",),
     tips=_UNORDERED,
@@ -171,8 +189,9 @@ def command_list(ctx: Context, filter: list[bytes]) -> list[bytes]:  # noqa: A00
         chosen = [each for each in commands if each.module and each.module == text]
     elif kind == b"ACLCAT":
         category = text.lower()
-        chosen = [each for each in commands if category in CATEGORIES
-                  and category in each.categories]
+        chosen = [
+            each for each in commands if category in CATEGORIES and category in each.categories
+        ]
     elif kind == b"PATTERN":
         matches = compile_glob(value, nocase=True)
         chosen = [each for each in commands if matches(each.full_name.encode())]

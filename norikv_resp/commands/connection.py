@@ -38,9 +38,7 @@ HELLO_NEEDS_AUTH = ReplyError(
     b" <proto> AUTH <user> <pass> option can be used to authenticate the client and select the"
     b" RESP protocol version at the same time"
 )
-BAD_NAME = ReplyError(
-    b"ERR Client names cannot contain spaces, newlines or special characters."
-)
+BAD_NAME = ReplyError(b"ERR Client names cannot contain spaces, newlines or special characters.")
 
 REDACTED = b"(redacted)"
 

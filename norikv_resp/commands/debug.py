@@ -104,8 +104,9 @@ def _error(ctx: Context, words: list[bytes]) -> Any:
 def _protocol(ctx: Context, words: list[bytes]) -> Any:
     name = words[0].lower()
     if name not in _SAMPLES:
-        raise ReplyError(b"ERR Wrong protocol type name. Please use one of the following: "
-                         + b"|".join(_SAMPLES))
+        raise ReplyError(
+            b"ERR Wrong protocol type name. Please use one of the following: " + b"|".join(_SAMPLES)
+        )
     return _SAMPLES[name]
 
 

@@ -179,8 +179,12 @@ def waitaof(ctx: Context, numlocal: int, numreplicas: int, timeout: int) -> Any:
     " more for the next start to replay.",
     complexity="O(N), N the changes that wait to be settled in LevelDB",
     args=(
-        Bytes("save-selector", optional=True, multiple=True,
-              display="[NOSAVE | SAVE] [NOW] [FORCE] | ABORT"),
+        Bytes(
+            "save-selector",
+            optional=True,
+            multiple=True,
+            display="[NOSAVE | SAVE] [NOW] [FORCE] | ABORT",
+        ),
     ),
 )
 def shutdown(ctx: Context, save_selector: list[bytes]) -> Any:

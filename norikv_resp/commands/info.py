@@ -58,8 +58,9 @@ def _server(ctx: Context) -> Fields:
     yield "executable", sys.executable
     yield "config_file", config.path or ""
     for number, address in enumerate(server.addresses()):
-        yield f"listener{number}", f"name=tcp,addr={address}" if ":" in address else (
-            f"name=unix,addr={address}"
+        yield (
+            f"listener{number}",
+            f"name=tcp,addr={address}" if ":" in address else (f"name=unix,addr={address}"),
         )
 
 
@@ -75,8 +76,9 @@ def _clients(ctx: Context) -> Fields:
     yield "watching_clients", sum(bool(each.watching) for each in contexts)
     yield "total_watched_keys", len(server.keyspace.watched)
     yield "paused", int(server.paused)
-    yield "client_biggest_input_buf", max(
-        (each.connection.reader.buffered for each in contexts), default=0
+    yield (
+        "client_biggest_input_buf",
+        max((each.connection.reader.buffered for each in contexts), default=0),
     )
 
 
@@ -107,12 +109,8 @@ def human(size: int) -> str:
     """A size with a unit, as Redis writes it."""
     if size < 1024:
         return f"{size}B"
-    value = float(size)
-    for unit in "KMGTP":
-        value /= 1024
-        if value < 1024:
-            break
-    return f"{value:.2f}{unit}"
+    power = min((size.bit_length() - 1) // 10, 5)
+    return f"{size / 1024**power:.2f}{'BKMGTP'[power]}"
 
 
 def _persistence(ctx: Context) -> Fields:
@@ -199,9 +197,12 @@ def _called(ctx: Context) -> list[Command]:
 def _commandstats(ctx: Context) -> Fields:
     for each in _called(ctx):
         mean = each.microseconds / each.timed if each.timed else 0.0
-        yield f"cmdstat_{each.full_name}", (
-            f"calls={each.calls},usec={round(mean * each.calls)},usec_per_call={mean:.2f},"
-            f"rejected_calls={each.rejected},failed_calls={each.failed}"
+        yield (
+            f"cmdstat_{each.full_name}",
+            (
+                f"calls={each.calls},usec={round(mean * each.calls)},usec_per_call={mean:.2f},"
+                f"rejected_calls={each.rejected},failed_calls={each.failed}"
+            ),
         )
 
 
@@ -239,8 +240,9 @@ def _keyspace(ctx: Context) -> Fields:
     for database in ctx.server.keyspace.databases:
         keys = database.keys - ctx.server.sweeper.due(database)
         if keys > 0:
-            yield f"db{database.number}", (
-                f"keys={keys},expires={database.expires},avg_ttl=0,subexpiry=0"
+            yield (
+                f"db{database.number}",
+                (f"keys={keys},expires={database.expires},avg_ttl=0,subexpiry=0"),
             )
 
 

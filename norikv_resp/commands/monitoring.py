@@ -17,7 +17,6 @@ from norikv_resp.command import (
     Command,
     Int,
     Key,
-    OneOf,
     Rest,
     command,
     container,
@@ -190,8 +189,8 @@ def latency_graph(ctx: Context, event: bytes) -> Verbatim:
         raise ReplyError(b"ERR No samples available for event '%b'" % event)
     values = [milliseconds for _, milliseconds in history]
     low, high = min(values), max(values)
-    lines = [f"{name} - high {high} ms, low {low} ms"
-             f" (all time high {ctx.server.latency.maximum[name]} ms)", "-" * 80]
+    most = ctx.server.latency.maximum[name]
+    lines = [f"{name} - high {high} ms, low {low} ms (all time high {most} ms)", "-" * 80]
     lines += _bars(values, low, high)
     seconds = int(time.time()) - history[0][0]
     lines.append(f"{len(values)} samples, the first {seconds} seconds ago")
@@ -355,19 +354,23 @@ def memory_stats(ctx: Context) -> Map:
 def memory_doctor(ctx: Context) -> Verbatim:
     server = ctx.server
     used, figures = memory.process(), server.store.stats()
+    own, resident = _megabytes(used.anonymous), _megabytes(used.resident)
+    cache, most = _megabytes(server.keyspace.cache_bytes), _megabytes(server.keyspace.cache_size)
+    waiting, bound = _megabytes(figures["overlay_bytes"]), _megabytes(figures["overlay_limit"])
     lines = [
-        f"The process holds {used.anonymous >> 20} MB of its own; with mapped tables"
-        f" {used.resident >> 20} MB are resident.",
-        f"Decoded records take {server.keyspace.cache_bytes >> 20} MB"
-        f" (cache-size {server.keyspace.cache_size >> 20} MB).",
-        f"Changes that wait for LevelDB take {int(figures['overlay_bytes']) >> 20} MB"
-        f" (overlay-size {int(figures['overlay_limit']) >> 20} MB).",
+        f"The process holds {own} of its own; with mapped tables {resident} are resident.",
+        f"Decoded records take {cache} (cache-size {most}).",
+        f"Changes that wait for LevelDB take {waiting} (overlay-size {bound}).",
     ]
     if server.store.slowdown:
         lines.append("Writers are slowed, because the disk does not keep up.")
     if server.store.refusal:
         lines.append(f"Writes are refused: {server.store.refusal}.")
     return Verbatim(b"txt", "\n".join(lines).encode() + b"\n")
+
+
+def _megabytes(size: int | float | str) -> str:
+    return f"{int(size) / (1 << 20):.1f} MB"
 
 
 @command(

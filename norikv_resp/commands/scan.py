@@ -85,9 +85,18 @@ def scan(
         found = [(key, type_) for key, type_ in found if type_ == wanted]
     keys = [key for key, _ in found]
     if pattern is not None:
-        keys = list(filter(compile_glob(pattern), keys))
+        keys = list(filter(_matcher(pattern), keys))
     following = 0 if after is None else cursors.keep(after, cursor, ctx.config.scan_cursors)
     return [b"%d" % following, keys]
+
+
+def _matcher(pattern: bytes) -> Matcher:
+    """What decides whether a key matches; a lone star takes every key, the empty one too."""
+    return _every if pattern == b"*" else compile_glob(pattern)
+
+
+def _every(_: bytes) -> bool:
+    return True
 
 
 def _scan_literal(keys: Database, start: bytes, key: bytes, kind: bytes | None) -> list[bytes]:
@@ -117,7 +126,7 @@ def _scan_literal(keys: Database, start: bytes, key: bytes, kind: bytes | None) 
 def keys(ctx: Context, pattern: bytes) -> Any:
     if is_literal(pattern):
         return [] if ctx.keys.get(pattern) is None else [pattern]
-    matches, begins = compile_glob(pattern), literal_prefix(pattern)
+    matches, begins = _matcher(pattern), literal_prefix(pattern)
     found, after = _matching(ctx.keys, b"", begins, matches)
     if after is None:
         return found

@@ -190,6 +190,8 @@ def _judge_check(request: Request) -> None:
     check_queued=_judge_check,
 )
 def check(ctx: Context, key: bytes, version: tuple[int, int]) -> int:
+    if ctx.executing:
+        return 1  # EXEC judged it before the transaction; a failed one would have ended it
     record = ctx.keys.get(key)
     found = ctx.keys.version(record) if record is not None else (0, 0)
     return int(found == version)

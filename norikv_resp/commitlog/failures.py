@@ -91,12 +91,12 @@ class Failures:
         cause = state.failure = f"syncing the commit log failed: {error}"
         state.halt = None
         self._retry = self._now()
+        state.fall_back()
         self._abandon_current()
         for segment in state.older:
             segment.reusable = False
             self._pipeline.close_later(segment)
         state.older.clear()
-        state.fall_back()
         if state.sync_target:
             state.sync_target = state.unsynced[-1].last if state.unsynced else 0
         if state.highest > max(state.committed, self._dropped):

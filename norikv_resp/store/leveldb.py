@@ -39,6 +39,22 @@ class Cursor(Protocol):
     def close(self) -> None: ...
 
 
+class RawCursor(Protocol):
+    """A cursor that is moved by hand; after an error it stands on the next readable row."""
+
+    def seek(self, target: bytes) -> None: ...
+
+    def next(self) -> None: ...
+
+    def valid(self) -> bool: ...
+
+    def key(self) -> bytes: ...
+
+    def value(self) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
 class LevelDB(Protocol):
     """The part of plyvel.DB that the store uses; tests inject others."""
 
@@ -47,6 +63,8 @@ class LevelDB(Protocol):
     def iterator(
         self, *, start: bytes, stop: bytes, reverse: bool, verify_checksums: bool
     ) -> Cursor: ...
+
+    def raw_iterator(self, *, verify_checksums: bool) -> RawCursor: ...
 
     def write_batch(self) -> Batch: ...
 
@@ -100,8 +118,44 @@ def open_leveldb(path: Path, options: LevelDBOptions) -> LevelDB:
 
 
 def rebuild_tables(path: Path) -> None:
-    """Let LevelDB rebuild its MANIFEST from the tables that can still be read."""
-    plyvel.repair_db(str(path))
+    """Let LevelDB rebuild its MANIFEST from the tables, leaving out blocks that do not verify.
+
+    What it replaces goes to the directory ``lost`` in `path`. An older value of a row in a
+    block that is left out is found again.
+    """
+    plyvel.repair_db(str(path), paranoid_checks=True)
+
+
+Unreadable = Callable[[bytes, bytes | None, str], None]
+"""Told of rows that cannot be read: from which on, the next that can (None: none), and why."""
+
+
+def readable_rows(
+    db: LevelDB, start: bytes, stop: bytes, unreadable: Unreadable
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the rows with start <= row < stop, going on behind blocks that do not verify."""
+    low = start
+    while True:
+        cursor = db.raw_iterator(verify_checksums=True)
+        try:
+            cursor.seek(low)
+            while cursor.valid():
+                row = cursor.key()
+                if row >= stop:
+                    return
+                yield row, cursor.value()
+                low = row + b"\0"
+                cursor.next()
+            return
+        except LevelDBError as error:
+            following = cursor.key() if cursor.valid() else None
+            unreadable(low, following, str(error))
+            if following is None or following >= stop:
+                return
+            yield following, cursor.value()
+            low = following + b"\0"
+        finally:
+            cursor.close()
 
 
 def log_numbers(names: Iterable[str]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +19,15 @@ from norikv_resp.commitlog import (
 )
 from norikv_resp.commitlog.segment import Reader
 from norikv_resp.store.core import Policy, Store
-from norikv_resp.store.errors import StoreDamage, StoreError
-from norikv_resp.store.leveldb import LevelDB, LevelDBError, Opener, open_leveldb
+from norikv_resp.store.errors import ReadFailed, StoreDamage, StoreError
+from norikv_resp.store.leveldb import (
+    LevelDB,
+    LevelDBError,
+    Opener,
+    Unreadable,
+    open_leveldb,
+    readable_rows,
+)
 from norikv_resp.store.mark import Mark
 from norikv_resp.store.options import StoreOptions
 from norikv_resp.store.recovery import (
@@ -79,17 +87,22 @@ def open_store(
 
 
 def repair_store(
-    path: str | Path, *, options: StoreOptions | None = None, opener: Opener = open_leveldb
+    path: str | Path,
+    *,
+    options: StoreOptions | None = None,
+    opener: Opener = open_leveldb,
+    rebuild: bool = False,
 ) -> list[str]:
     """Give up what cannot be read in the data directory and make the rest whole.
 
-    Returns what was done, a line each; empty when nothing was damaged. Blocks. Raises
-    DirectoryInUse, NewerFormat, StoreError.
+    With `rebuild` also LevelDB's tables of which single blocks cannot be read. Returns what was
+    done, a line each; empty when nothing was damaged. Blocks. Raises DirectoryInUse,
+    NewerFormat, StoreError.
     """
     options = options or StoreOptions()
     directory = DataDirectory(Path(path))
     try:
-        done = repair_tables(directory, opener, options.leveldb)
+        done = repair_tables(directory, opener, options.leveldb, rebuild=rebuild)
         try:
             with _opened(directory, options, opener) as opened:
                 replay(directory, SegmentLog(directory.log), opened.mark, salvage=False)
@@ -120,16 +133,35 @@ class Offline:
     log: Inspection
     replayed: Replayed
     _db: LevelDB
+    _keys: list[bytes]  # of the replayed layer, in order
 
-    def rows(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield every live row in order, checksums verified; StoreError where one fails."""
-        last = b""
+    def get(self, row: bytes) -> bytes | None:
+        """Return a row's value, None when there is none; ReadFailed when it cannot be read."""
+        value = self.replayed.layer.rows.get(row)
+        if value is not None:
+            return value or None
         try:
-            for row, value in merged_rows(self._db, self.replayed.layer):
-                last = row
-                yield row, value
+            return self._db.get(row, verify_checksums=True)
         except LevelDBError as error:
-            raise StoreError(f"LevelDB cannot be read after row {last!r}: {error}") from None
+            raise ReadFailed(f"LevelDB cannot read row {row!r}: {error}") from None
+
+    def rows(
+        self,
+        start: bytes = b"",
+        stop: bytes = b"\xff" * 32,
+        unreadable: Unreadable | None = None,
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the live rows with start <= row < stop in order, checksums verified.
+
+        Goes on behind what cannot be read after telling `unreadable`; StoreError without it.
+        """
+        keys = self._keys[bisect_left(self._keys, start) : bisect_left(self._keys, stop)]
+        stored = readable_rows(self._db, start, stop, unreadable or _refuse)
+        return merged_rows(stored, self.replayed.layer.rows, keys)
+
+
+def _refuse(start: bytes, following: bytes | None, reason: str) -> None:
+    raise StoreError(f"LevelDB cannot be read from row {start!r} on: {reason}")
 
 
 @contextmanager
@@ -154,7 +186,7 @@ def inspect_store(
                 replayed = replay(directory, log, mark, salvage=True)
             except (LogError, OSError) as error:
                 raise StoreError(f"cannot read the commit log: {error}") from None
-            yield Offline(mark, found, replayed, opened.db)
+            yield Offline(mark, found, replayed, opened.db, sorted(replayed.layer.rows))
     finally:
         directory.release()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -234,38 +234,39 @@ def replay(directory: DataDirectory, log: LocalLog, mark: Mark, *, salvage: bool
     return Replayed(layer, max(clock, log.clock), frames)
 
 
-def merged_rows(db: LevelDB, layer: Layer) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the live rows of LevelDB under `layer` in order, checksums verified; for tools.
+def merged_rows(
+    stored_rows: Iterable[tuple[bytes, bytes]], rows: dict[bytes, bytes], keys: Iterable[bytes]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the live rows of LevelDB (`stored_rows`) under those of `rows` named by `keys`.
 
-    Raises LevelDBError at the first block that does not verify. Sorts the layer.
+    Both in order, as are the results; for tools.
     """
-    keys = iter(sorted(layer.rows))
+    keys = iter(keys)
     key = next(keys, None)
-    cursor = db.iterator(start=b"", stop=b"\xff" * 32, reverse=False, verify_checksums=True)
-    try:
-        for row, stored in cursor:
-            while key is not None and key < row:
-                if layer.rows[key]:
-                    yield key, layer.rows[key]
-                key = next(keys, None)
-            value = stored
-            if key == row:
-                value = layer.rows[row]
-                key = next(keys, None)
-            if value:
-                yield row, value
-    finally:
-        cursor.close()
+    for row, stored in stored_rows:
+        while key is not None and key < row:
+            if rows[key]:
+                yield key, rows[key]
+            key = next(keys, None)
+        value = stored
+        if key == row:
+            value = rows[row]
+            key = next(keys, None)
+        if value:
+            yield row, value
     while key is not None:
-        if layer.rows[key]:
-            yield key, layer.rows[key]
+        if rows[key]:
+            yield key, rows[key]
         key = next(keys, None)
 
 
-def repair_tables(directory: DataDirectory, opener: Opener, options: LevelDBOptions) -> list[str]:
+def repair_tables(
+    directory: DataDirectory, opener: Opener, options: LevelDBOptions, *, rebuild: bool
+) -> list[str]:
     """Make LevelDB openable again and its mark readable; return what was done.
 
-    The log files are put aside first, so that a repair never revives what they hold.
+    With `rebuild` its tables are written anew in any case, without what cannot be read. The
+    log files are put aside first, so that a repair never revives what they hold.
     """
     done: list[str] = []
     try:
@@ -274,7 +275,8 @@ def repair_tables(directory: DataDirectory, opener: Opener, options: LevelDBOpti
         done.append(damage.what)
     else:
         opened.db.close()
-        return done
+        if not rebuild:
+            return done
     rebuild_tables(directory.db)
     move_logs_aside(directory.db, directory.aside)
     done.append("LevelDB's list of tables was made again from the tables that can be read")

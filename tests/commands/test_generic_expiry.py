@@ -51,10 +51,10 @@ def test_expired_targets_are_no_obstacle(wire: Wire) -> None:
 
 @pytest.mark.norikv
 def test_extending_and_shortening_again_and_again(wire: Wire) -> None:
-    wire.ok("SET", "k", "v", "PX", "20")
+    wire.ok("SET", "k", "v", "PX", "500")
     for _ in range(30):
-        wire.ok("PEXPIRE", "k", "60")
-        time.sleep(0.005)
+        wire.ok("PEXPIRE", "k", "1000")
+        time.sleep(0.02)
     assert wire.ok("GET", "k") == b"v"
     wire.ok("PEXPIRE", "k", "20")
     time.sleep(0.15)

@@ -425,6 +425,8 @@ class Replay:
             return None
         refused = step.recorded(self.resp).startswith(b"-")
         reason = self.later.get(name)
+        if name == "COMMAND" and self._tells_of_later_command(step):
+            return "waits for the commands that it tells about"
         keys = keyspecs.keys_of(args)
         in_multi = conn in taint.queued
         if reason is None and name in ("FLUSHALL", "FLUSHDB") and not in_multi:
@@ -456,6 +458,18 @@ class Replay:
         if keyspecs.writes(args) and not refused:
             taint.wrote(keys)
         return reason
+
+    def _tells_of_later_command(self, step: Step) -> bool:
+        """Whether COMMAND is asked, or was recorded to answer, about a command to come."""
+        words = [word.upper() for word in step.args[1:]]
+        if words and words[0] in ("GETKEYS", "GETKEYSANDFLAGS"):
+            return bool(self.later.keys() & words[1:2])
+        names = {
+            item.data.decode("latin-1").upper()
+            for reply in parse_replies(step.recorded(self.resp))
+            for item in reply.items
+        }
+        return bool(self.later.keys() & {*words[1:], *names})
 
     def _tells_of_taint(self, step: Step) -> bool:
         """Whether messages are recorded here about keys that left-out steps wrote."""

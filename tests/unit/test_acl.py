@@ -208,7 +208,7 @@ BAD_HASH = (
         (b"(on)", "Syntax error"),
     ],
 )
-def test_bad_rules(acl: Acl, rule: bytes, text: str) -> None:
+def test_a_bad_rule_is_refused_and_changes_nothing(acl: Acl, rule: bytes, text: str) -> None:
     before = set_user(acl, "on ~x +get").describe()
     with pytest.raises(ReplyError) as caught:
         acl.set_user(b"alice", [b"~y", rule])
@@ -221,7 +221,7 @@ def test_bad_rules(acl: Acl, rule: bytes, text: str) -> None:
 @pytest.mark.parametrize(
     ("rules", "text"), [("~* ~b", AFTER_ALL_KEYS), ("&* &b", AFTER_ALL_CHANNELS)]
 )
-def test_patterns_after_all(acl: Acl, rules: str, text: str) -> None:
+def test_patterns_after_an_all_rule_are_refused(acl: Acl, rules: str, text: str) -> None:
     rule = rules.split()[1]
     with pytest.raises(ReplyError) as caught:
         set_user(acl, rules)
@@ -229,13 +229,13 @@ def test_patterns_after_all(acl: Acl, rules: str, text: str) -> None:
     assert acl.get(b"alice") is None
 
 
-def test_open_parentheses(acl: Acl) -> None:
+def test_an_open_parenthesis_is_refused(acl: Acl) -> None:
     with pytest.raises(ReplyError) as caught:
         set_user(acl, "~a (+get ~k")
     assert str(caught.value) == "ERR Unmatched parenthesis in acl selector starting at '(+get'."
 
 
-def test_bad_names(acl: Acl) -> None:
+def test_names_with_spaces_and_the_end_of_default_are_refused(acl: Acl) -> None:
     with pytest.raises(ReplyError, match="Usernames can't contain spaces or null characters"):
         set_user(acl, "on", name="a b")
     with pytest.raises(ReplyError, match="The 'default' user cannot be removed"):
@@ -245,7 +245,7 @@ def test_bad_names(acl: Acl) -> None:
 # Judgement.
 
 
-def test_commands_and_categories(acl: Acl) -> None:
+def test_rules_for_commands_and_categories_apply_in_order(acl: Acl) -> None:
     user = set_user(acl, "~* &* +@read -mget +config|get")
     assert allowed(acl, user, "get k")
     assert not allowed(acl, user, "mget k")
@@ -261,7 +261,7 @@ def test_commands_and_categories(acl: Acl) -> None:
     assert not allowed(acl, user, "set k v")
 
 
-def test_first_arguments(acl: Acl) -> None:
+def test_a_first_argument_can_be_allowed_alone(acl: Acl) -> None:
     user = set_user(acl, "+select|0 +ping")
     assert allowed(acl, user, "select 0")
     assert not allowed(acl, user, "select 1")
@@ -272,7 +272,7 @@ def test_first_arguments(acl: Acl) -> None:
     assert allowed(acl, user, "select 1")
 
 
-def test_keys_by_access(acl: Acl) -> None:
+def test_keys_are_judged_by_what_is_done_to_them(acl: Acl) -> None:
     user = set_user(acl, "+@all &* %R~r:* %W~w:* ~rw:*")
     for request, expected in (
         ("get r:1", True),
@@ -292,7 +292,7 @@ def test_keys_by_access(acl: Acl) -> None:
         assert allowed(acl, user, request) is expected, request
 
 
-def test_channels(acl: Acl) -> None:
+def test_channels_match_by_pattern_and_patterns_literally(acl: Acl) -> None:
     user = set_user(acl, "+@all ~* &news.* &exact")
     for request, expected in (
         ("publish news.1 m", True),
@@ -345,7 +345,9 @@ def test_the_selector_that_came_furthest_gives_the_reason(acl: Acl) -> None:
         ),
     ],
 )
-def test_denials_in_words(acl: Acl, request_: str, error: str, explanation: str) -> None:
+def test_denials_say_what_was_not_allowed(
+    acl: Acl, request_: str, error: str, explanation: str
+) -> None:
     denial = judged(acl, set_user(acl, "~a:* +get +publish"), request_)
     assert denial is not None
     assert str(denial.error()) == error
@@ -385,7 +387,7 @@ def test_pruned_rules_mean_what_all_of_them_mean(rules: list[str]) -> None:
 # Passwords.
 
 
-def test_passwords(acl: Acl) -> None:
+def test_any_password_of_an_enabled_user_opens(acl: Acl) -> None:
     set_user(acl, "on >secret >other")
     assert acl.authenticate(b"alice", b"secret") is acl.get(b"alice")
     assert acl.authenticate(b"alice", b"other") is not None
@@ -499,7 +501,7 @@ def test_the_log_is_bounded(acl: Acl) -> None:
 # Files.
 
 
-def test_an_aclfile_round_trip(acl: Acl, tmp_path: Path) -> None:
+def test_an_aclfile_brings_back_what_was_saved(acl: Acl, tmp_path: Path) -> None:
     path = tmp_path / "users.acl"
     alice = set_user(acl, "on >secret ~a:* &c +@read (+set %W~w)")
     set_user(acl, "on", name="bob")
@@ -549,7 +551,7 @@ def test_a_bad_file_changes_nothing_and_names_every_mistake(acl: Acl, tmp_path: 
         acl.load(tmp_path / "none")
 
 
-def test_lines_of_the_configuration(acl: Acl) -> None:
+def test_users_are_read_from_lines_and_listed_as_lines(acl: Acl) -> None:
     acl.load_line([b"user", b"default", b"on", b">secret", b"~*", b"+@all"])
     acl.load_line([b"user", b"alice", b"on", b"nopass", b"(+get", b"~x)"])
     assert acl.lines() == [

@@ -202,7 +202,7 @@ def test_acknowledged_frames_outlive_a_failed_sync() -> None:
     assert [f.last for f in opened(files)[2]] == [1, 2, 3]
 
 
-def test_a_full_disk_and_back() -> None:
+def test_a_full_disk_refuses_frames_until_there_is_room() -> None:
     files = PowerFiles()
     now = [0.0]
     log, listener, _ = opened(files, spares=0, now=lambda: now[0])
@@ -237,7 +237,7 @@ def test_close_says_when_acknowledged_frames_could_not_be_synced() -> None:
 
 @pytest.mark.parametrize("inline", [True, False])
 @pytest.mark.parametrize("mode", ["always", "no", "mixed"])
-def test_nth_operation_fails_with_three_frames_in_flight(mode: str, inline: bool) -> None:
+def test_any_failed_operation_leaves_the_promises_whole(mode: str, inline: bool) -> None:
     """Outcomes and both kinds of restart equal the model; service resumes by itself."""
     faults: list[tuple[str, int | str]]
     faults = [("pwrite", "short"), ("open", errno.EMFILE), ("sync_directory", errno.EIO)]
@@ -476,7 +476,7 @@ def test_sync_policy_moves_to_the_thread_and_back() -> None:
 
 @pytest.mark.parametrize("make", [SegmentLog, LateLog])
 @pytest.mark.parametrize("inline", [True, False])
-def test_on_a_loop_with_real_files(
+def test_threads_on_a_loop_keep_the_order_in_real_files(
     make: Callable[..., SegmentLog], inline: bool, tmp_path: Path
 ) -> None:
     listener = Listener()

@@ -101,7 +101,7 @@ def test_a_large_frame_has_the_bytes_of_a_small_one(rows: dict[bytes, bytes]) ->
     assert files.pread(fd, 1 << 20, 10) == expected
 
 
-def test_golden_frame() -> None:
+def test_a_frame_has_its_golden_bytes() -> None:
     body = encode_rows(ROWS)
     assert body.hex() == (
         "02000000080000000500000004000000000000006d000000016b657976616c7565676f6e65"
@@ -113,7 +113,7 @@ def test_golden_frame() -> None:
     assert frame.hex() == GOLDEN_FRAME
 
 
-def test_golden_segment_header() -> None:
+def test_a_segment_header_has_its_golden_bytes() -> None:
     header = Header(18, 0x0123456789ABCDEF, 3, 41, 0xFEDCBA9876543210, 2, 1_700_000_000_000, 40)
     block = encode_header(header)
     assert len(block) == HEADER_SIZE == 4096

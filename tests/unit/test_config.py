@@ -172,7 +172,7 @@ def test_a_file_with_comments_quotes_and_includes(tmp_path: Path) -> None:
         (["--unixsocketperm", "700"], {"unixsocketperm": 0o700}),
     ],
 )
-def test_flags(argv: list[str], expected: dict[str, object]) -> None:
+def test_flags_set_options(argv: list[str], expected: dict[str, object]) -> None:
     config = Config.from_argv(argv)
     assert {name: getattr(config, name) for name in expected} == expected
     assert os.path.isabs(config.dir)

@@ -20,7 +20,7 @@ def bytewise(data: bytes) -> int:
     return checksum
 
 
-def test_published_check_values() -> None:
+def test_checksums_equal_the_published_ones() -> None:
     assert crc64(b"") == 0
     assert crc64(b"123456789") == 0xE9C6D914C4B8D9CA
     text = (
@@ -31,6 +31,6 @@ def test_published_check_values() -> None:
 
 
 @pytest.mark.parametrize("extra", [-1, 0, 1, 7, 8, 9, module._BLOCK - 1, module._BLOCK + 3])
-def test_folding_changes_nothing(extra: int) -> None:
+def test_folding_long_data_gives_the_same_checksum(extra: int) -> None:
     data = random.Random(extra).randbytes(module._FOLD_FROM + extra)
     assert crc64(data) == bytewise(data)

@@ -87,7 +87,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("pattern", "subject", "expected"), CASES)
-def test_known_answers(pattern: bytes, subject: bytes, expected: bool) -> None:
+def test_patterns_match_as_in_redis(pattern: bytes, subject: bytes, expected: bool) -> None:
     assert match(pattern, subject) is expected
     assert naive(pattern, subject) is expected
 

@@ -49,14 +49,14 @@ def test_a_means_the_events_of_writes() -> None:
     assert not parse("A") & (notify.NEW | notify.KEY_MISS | notify.CHANNELS)
 
 
-def test_keyspace_and_keyevent_channels() -> None:
+def test_an_event_goes_to_the_keyspace_and_the_keyevent_channel() -> None:
     assert list(messages(parse("KEA"), 3, b"set", b"k")) == [
         (b"__keyspace@3__:k", b"set"),
         (b"__keyevent@3__:set", b"k"),
     ]
 
 
-def test_subkey_channels() -> None:
+def test_subkeys_go_to_the_channels_asked_for() -> None:
     assert list(messages(parse("hSTIV"), 0, b"hset", b"h", [b"f", b"a,b"])) == [
         (b"__subkeyspace@0__:h", b"hset|1:f,3:a,b"),
         (b"__subkeyevent@0__:hset", b"1:h|1:f,3:a,b"),

@@ -28,7 +28,7 @@ def run(*argv: str, text: str = "") -> subprocess.CompletedProcess[str]:
 # -- the command -------------------------------------------------------------
 
 
-def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_and_version_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert __main__.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith(f"norikv-resp {__version__} ")
     assert __main__.main(["--help"]) == 0
@@ -83,7 +83,7 @@ def restored_logging() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("restored_logging")
-def test_log_lines_levels_and_their_change(tmp_path: Path) -> None:
+def test_a_log_line_is_one_line_and_levels_change_at_once(tmp_path: Path) -> None:
     path = tmp_path / "server.log"
     config = Config.from_argv(["--logfile", str(path)])
     set_up(config)
@@ -110,7 +110,7 @@ def test_log_lines_levels_and_their_change(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("restored_logging")
-def test_a_log_file_that_cannot_be_opened(tmp_path: Path) -> None:
+def test_a_log_file_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="can't open log file"):
         set_up(Config.from_argv(["--logfile", str(tmp_path / "no" / "log")]))
 

@@ -85,7 +85,7 @@ def test_shard_channels_are_a_name_space_of_their_own() -> None:
     assert (hub.channels(), hub.channels(shard=True)) == ([], [b"sh"])
 
 
-def test_introspection() -> None:
+def test_channels_and_patterns_are_listed_and_counted_while_subscribed() -> None:
     hub, a, b = clients()
     hub.subscribe(Kind.CHANNEL, a, [b"one", b"two"])
     hub.subscribe(Kind.CHANNEL, b, [b"two"])

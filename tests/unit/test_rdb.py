@@ -38,14 +38,14 @@ def test_what_is_dumped_can_be_restored(value: bytes) -> None:
     assert load_string(payload) == value
 
 
-def test_random_strings() -> None:
+def test_random_strings_come_back() -> None:
     chance = random.Random(3)
     for _ in range(300):
         value = chance.randbytes(chance.randrange(0, 100))
         assert load_string(dump_string(value)) == value
 
 
-def test_compressed_strings() -> None:
+def test_compressed_strings_are_read() -> None:
     # Literals "abc", then 9 bytes from 3 back (long form), then 3 bytes from 1 back.
     data = b"\x02abc" + b"\xe0\x00\x02" + b"\x20\x00"
     body = b"\x00\xc3" + bytes((len(data), 15)) + data
@@ -88,7 +88,7 @@ def test_versions_and_checksums_are_checked() -> None:
         b"\x00\xc3\x01\x05\xe0",
     ],
 )
-def test_malformed_payloads(body: bytes) -> None:
+def test_malformed_payloads_are_refused(body: bytes) -> None:
     with pytest.raises(BadPayloadError):
         load_string(sealed(body))
 

@@ -53,7 +53,7 @@ def test_an_empty_turn_makes_no_frame(tmp_path: Path) -> None:
     bench.store.close()
 
 
-def test_layout_and_lock(tmp_path: Path) -> None:
+def test_a_directory_is_private_and_has_one_server(tmp_path: Path) -> None:
     path = tmp_path / "a" / "data"
     bench = Bench(path, Disk())
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
@@ -77,7 +77,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         Bench(tmp_path, bench.disk)
 
 
-def test_golden_bytes_of_the_mark() -> None:
+def test_the_mark_has_its_golden_bytes() -> None:
     mark = Mark(settled=1, contained=2, clock=3, term=258)
     raw = bytes.fromhex("0100000000000000 0200000000000000 0300000000000000 0201000000000000")
     assert encode_mark(mark) == raw

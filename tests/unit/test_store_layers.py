@@ -36,7 +36,7 @@ def test_sorted_keys_agree_with_a_set(steps: list[tuple[str, set[bytes], bytes, 
         index.check()
 
 
-def test_sorted_keys_of_a_large_start() -> None:
+def test_sorted_keys_take_many_at_the_start() -> None:
     rng = random.Random(5)
     all_keys = list({b"%d" % rng.randrange(10**6) for _ in range(30_000)})
     index = SortedKeys(all_keys)
