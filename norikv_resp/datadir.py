@@ -17,8 +17,6 @@ def store_options(config: Config) -> StoreOptions:
     """The store's part of the configuration."""
     return StoreOptions(
         overlay_limit=config.overlay_size,
-        # What settles and what gathers meanwhile have to fit below the half that slows writers.
-        settle_from=config.overlay_size // 4,
         log_budget=config.commit_log_budget,
         min_free_disk=config.min_free_disk,
         leveldb=LevelDBOptions(

@@ -13,8 +13,9 @@ class StoreOptions:
 
     overlay_limit: int = 96 << 20
     """Memory for records that are not in LevelDB yet; writers are slowed from half of it."""
-    settle_from: int = 32 << 20
-    """Synced records below this size wait for overwrites before they settle."""
+    settle_from: float = 0.3
+    """Share of the overlay that synced records fill before they settle; below it they wait for
+    overwrites. They and what gathers while they settle fit below the half that slows writers."""
     log_budget: int = 64 << 20
     """Bytes of frames between checkpoints."""
     log_records: int = 600_000

@@ -80,7 +80,9 @@ class Client(asyncio.Protocol):
         raise NotImplementedError
 
 
-async def run_clients(port: int, count: int, make: Callable[[asyncio.Future[None]], Client]) -> float:
+async def run_clients(
+    port: int, count: int, make: Callable[[asyncio.Future[None]], Client]
+) -> float:
     """Connect *count* clients, start them together; the seconds until all have finished."""
     loop = asyncio.get_running_loop()
     clients = []

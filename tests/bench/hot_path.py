@@ -116,9 +116,7 @@ class Bench:
         """Every key, in pipelines."""
         form = b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%%012d\r\n$%d\r\n%b\r\n" % (len(VALUE), VALUE)
         form *= 16
-        await self.turns(
-            [form % tuple(range(start, start + 16)) for start in range(0, KEYS, 16)]
-        )
+        await self.turns([form % tuple(range(start, start + 16)) for start in range(0, KEYS, 16)])
 
     def chunks(self, command: bytes, pipeline: int, count: int) -> list[bytes]:
         """What *count* reads of a socket would give."""

@@ -61,7 +61,9 @@ def start_server(peer: bool, durable: bool) -> ServerProcess:
         )
     binary = peer_binary()
     assert binary is not None
-    options = ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
+    options = (
+        ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
+    )
     return ServerProcess("--save", "", *options, command=[binary])
 
 
@@ -104,9 +106,7 @@ def main_thread_seconds(server: ServerProcess) -> float:
     return int(schedstat.split()[0]) / 1e9
 
 
-def requests_per_second(
-    server: ServerProcess, command: str, pipeline: int, requests: int
-) -> float:
+def requests_per_second(server: ServerProcess, command: str, pipeline: int, requests: int) -> float:
     """Throughput of GET or SET of random keys, by the clock on the wall."""
     binary = redis_benchmark()
     if binary is None:
@@ -151,7 +151,10 @@ def durable(plan: Plan, peer: bool) -> dict[str, float]:
     """Everything with a sync before the reply."""
     found = {}
     with running(peer, durable=True) as server:
-        for name, pipeline, requests in (("set-always", 1, 100_000), ("set-always-16", 16, 600_000)):
+        for name, pipeline, requests in (
+            ("set-always", 1, 100_000),
+            ("set-always-16", 16, 600_000),
+        ):
             if name in plan.wanted:
                 found[name] = throughput(plan, server, "set", pipeline, requests)
         if "cas" in plan.wanted:
