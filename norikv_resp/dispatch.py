@@ -26,6 +26,7 @@ from norikv_resp.errors import (
 from norikv_resp.idempotency import fingerprint
 from norikv_resp.logs import log
 from norikv_resp.protocol import Simple
+from norikv_resp.store import ReadFailed
 
 if TYPE_CHECKING:
     from norikv_resp.context import Context
@@ -184,6 +185,9 @@ class Dispatcher:
         except CorruptRecord as error:
             log.critical("damaged record met by %s: %s", command.full_name, error)
             return ReplyError(b"ERR the stored record is damaged: run norikv-resp check")
+        except ReadFailed as error:
+            log.error("%s: %s", command.full_name, error)
+            return ReplyError(f"ERR the data cannot be read: {error}")
         except Exception:
             log.exception("defect in %s", command.full_name)
             return INTERNAL

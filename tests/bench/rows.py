@@ -85,8 +85,10 @@ BY_NAME = {row.name: row for row in ROWS}
 def table(results: dict[str, Figures]) -> list[str]:
     """The lines of the table, a header first."""
     lines = [
-        f"{'':42} {'median':>8} {'min':>8} {'max':>8}  {'goal (stretch)':16} {'met':4}"
-        f" {'here':>11} {'peer':>11}"
+        (
+            f"{'':42} {'median':>8} {'min':>8} {'max':>8}  {'goal (stretch)':16} {'met':4}"
+            f" {'here':>11} {'peer':>11}"
+        )
     ]
     for row in ROWS:
         figures = results.get(row.name)

@@ -217,4 +217,6 @@ class Sequences:
         return (b"UNWATCH",)
 
     def make_other(self) -> Command:
-        return self.rng.choice(((b"PING",), (b"ECHO", self.value()), (b"NOSUCHCOMMAND", b"x", b"y")))
+        return self.rng.choice(
+            ((b"PING",), (b"ECHO", self.value()), (b"NOSUCHCOMMAND", b"x", b"y"))
+        )

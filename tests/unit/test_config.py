@@ -218,7 +218,7 @@ def test_a_bad_file_is_refused_in_one_line(lines: list[str], message: str, tmp_p
         (["--port", "x"], "command line: port: argument couldn't be parsed into an integer"),
         (["--port"], "command line: port: wrong number of arguments"),
         (["--"], "command line: '--' is not an option"),
-        (["--save", "60 5"], "command line: save: Invalid save parameters"),
+        (["--save", "60"], "command line: save: Invalid save parameters"),
         (["--nosuch", "1"], "command line: unknown option 'nosuch'"),
         (["a.conf", "b"], "command line: 'b' is not an option"),
     ],
