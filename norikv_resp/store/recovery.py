@@ -200,7 +200,7 @@ def replay(directory: DataDirectory, log: LocalLog, mark: Mark, *, salvage: bool
             frames += 1
     except LogDamage as damage:
         hint = ""
-        if layer.last < mark.contained:
+        if damage.saved_through < mark.contained:
             hint = " (this may be a copy that was taken from a running server)"
         raise StoreDamage(
             f"the commit log is damaged: {damage.path} at byte {damage.offset}:"

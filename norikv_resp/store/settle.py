@@ -411,7 +411,7 @@ class Settler:
     def _wait_for_table(self) -> None:
         """Request tables until one holds what is settled; LevelDB may drop a request."""
         for _ in range(5):
-            if self.failed or self.checkpointed >= self.settled:
+            if not self.idle or self.checkpointed >= self.settled:
                 return
             self._request()
             self._drain()
