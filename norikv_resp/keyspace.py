@@ -508,6 +508,7 @@ class Database:
         old = self.young.get(key) or self._find(key)
         if old is None:
             self.keys += 1
+            keyspace.mark_dirty(self)
         else:
             self._tell_lapsed(key, old)
         row_at = self._index_deadline(key, old, expire_at)
