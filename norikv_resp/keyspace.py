@@ -518,6 +518,7 @@ class Database:
         old = self._record(key)
         if old is None:
             self.keys += 1
+            keyspace.mark_dirty(self)
         else:
             self._tell_lapsed(key, old)
         row_at = self._index_deadline(key, old, expire_at)
