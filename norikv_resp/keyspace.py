@@ -9,7 +9,7 @@ batch's replies until that index is durable.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol, Union
+from typing import TYPE_CHECKING, Protocol
 
 from norikv_resp.clock import Clock
 from norikv_resp.encoding import (
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 #: What is kept of a key: of a plain string its row's value, which the overlay holds as well, of
 #: everything else the decoded record. Records are tuples that the collector walks over, and take
 #: three objects instead of one.
-Cached = Union[bytes, Record]
+Cached = bytes | Record
 
 #: What a cached key costs beside itself and its value, in bytes (measured with tracemalloc).
 PLAIN_OVERHEAD, RECORD_OVERHEAD = 140, 320
