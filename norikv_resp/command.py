@@ -11,41 +11,107 @@ From this one record come the arity, the key positions, the ACL categories, the
 parser with Redis's errors, COMMAND INFO, COMMAND DOCS and docs/commands.md.
 Handlers receive the context and the parsed arguments, in the order declared;
 declaring fails if their parameter names differ from the arguments' names.
+
+Modules import all that a declaration needs from here; the vocabulary itself
+is in ``arguments.py``, what is derived from it in ``parser.py`` and
+``keyspecs.py``.
 """
 
 from __future__ import annotations
 
 import enum
 import inspect
-import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from norikv_resp.errors import (
-    InvalidExpire,
-    InvalidVersion,
-    NotAFloat,
-    NotAnInteger,
-    ReplyError,
-    SyntaxProblem,
-    WrongArity,
+from norikv_resp.arguments import (
+    INT64_MAX,
+    INT64_MIN,
+    Arg,
+    Block,
+    Bytes,
+    Counted,
+    DeclarationError,
+    ExpireAt,
+    ExpireTime,
+    Float,
+    Idem,
+    Int,
+    Key,
+    OneOf,
+    Pattern,
+    Request,
+    Rest,
+    Token,
+    UnixTime,
+    Version,
+    deadline,
+    expiry_option,
+    parse_float,
+    parse_int,
+    parse_version,
 )
+from norikv_resp.errors import ReplyError, WrongArity
+from norikv_resp.keyspecs import KeySpec, key_specs_of
+from norikv_resp.parser import Parser
 
 if TYPE_CHECKING:
     from norikv_resp.context import Context
 
-Request = list[bytes]
+__all__ = [
+    "ADMIN",
+    "CATEGORIES",
+    "DENYOOM",
+    "FAST",
+    "INT64_MAX",
+    "INT64_MIN",
+    "LOADING",
+    "NONE",
+    "NOSCRIPT",
+    "READONLY",
+    "STALE",
+    "WRITE",
+    "Arg",
+    "Block",
+    "Bytes",
+    "Command",
+    "Counted",
+    "DeclarationError",
+    "ExpireAt",
+    "ExpireTime",
+    "Flag",
+    "Float",
+    "Handler",
+    "Idem",
+    "Int",
+    "Key",
+    "KeySpec",
+    "OneOf",
+    "Parser",
+    "Pattern",
+    "Registry",
+    "Request",
+    "Rest",
+    "Token",
+    "UnixTime",
+    "Version",
+    "command",
+    "container",
+    "deadline",
+    "declared_in",
+    "expiry_option",
+    "parse_float",
+    "parse_int",
+    "parse_version",
+]
+
 Handler = Callable[..., Any]
-Converter = Callable[[bytes], Any]
-
-INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-UINT64_MAX = 2**64 - 1
 
 
-class DeclarationError(Exception):
-    """A command is declared badly; the text says which and how to mend it."""
+# --------------------------------------------------------------------------
+# Flags and categories
 
 
 class Flag(enum.Flag):
@@ -108,537 +174,6 @@ CATEGORIES = (
     *("bitmap", "hyperloglog", "geo", "stream", "pubsub", "admin", "fast", "slow", "blocking"),
     *("dangerous", "connection", "transaction", "scripting"),
 )
-
-
-# --------------------------------------------------------------------------
-# Converters
-
-
-def parse_int(data: bytes, what: str = "value") -> int:
-    """A 64-bit decimal as Redis reads it: no sign but ``-``, no leading zeros, no spaces."""
-    try:
-        number = int(data)
-    except ValueError:
-        raise NotAnInteger(what) from None
-    if not INT64_MIN <= number <= INT64_MAX or b"%d" % number != data:
-        raise NotAnInteger(what)
-    return number
-
-
-def parse_float(data: bytes) -> float:
-    """A number as Redis reads doubles: infinities pass, NaN, spaces and underscores do not."""
-    try:
-        number = float(data)
-    except ValueError:
-        raise NotAFloat from None
-    if math.isnan(number) or b"_" in data or data != data.strip():
-        raise NotAFloat
-    return number
-
-
-def parse_version(data: bytes) -> tuple[int, int]:
-    """``<term>-<index>`` as a pair that orders as versions do; ``0`` means "does not exist"."""
-    if data == b"0":
-        return 0, 0
-    term_text, _, index_text = data.partition(b"-")
-    try:
-        term, index = int(term_text), int(index_text)
-    except ValueError:
-        raise InvalidVersion from None
-    if b"%d-%d" % (term, index) != data or not (
-        0 <= term <= UINT64_MAX and 0 <= index <= UINT64_MAX
-    ):
-        raise InvalidVersion
-    return term, index
-
-
-# --------------------------------------------------------------------------
-# The argument vocabulary
-
-
-@dataclass(frozen=True)
-class Arg:
-    """One argument: positional without ``token``, else an option ``TOKEN value``.
-
-    ``type`` is Redis's name for it in COMMAND DOCS.
-    """
-
-    name: str = "value"
-    token: str | None = None
-    optional: bool = False
-    multiple: bool = False
-    display: str | None = None
-
-    type = "string"
-
-    @property
-    def param(self) -> str:
-        """The handler's parameter."""
-        return self.name.replace("-", "_")
-
-    @property
-    def width(self) -> int:
-        """How many words one occurrence takes, its token included."""
-        return 2 if self.token else 1
-
-    def convert(self, data: bytes) -> Any:
-        """The word as the handler gets it; ReplyError if it cannot be one."""
-        return data
-
-
-@dataclass(frozen=True)
-class Bytes(Arg):
-    """Any bytes."""
-
-
-@dataclass(frozen=True)
-class Pattern(Arg):
-    """A glob pattern."""
-
-    type = "pattern"
-
-
-@dataclass(frozen=True)
-class Int(Arg):
-    """A 64-bit integer."""
-
-    what: str = "value"
-    type = "integer"
-
-    def convert(self, data: bytes) -> int:
-        return parse_int(data, self.what)
-
-
-@dataclass(frozen=True)
-class UnixTime(Int):
-    """A 64-bit integer that is a point in time."""
-
-    type = "unix-time"
-
-
-@dataclass(frozen=True)
-class ExpireTime(Arg):
-    """A number of seconds or milliseconds that ``deadline`` reads.
-
-    The handler gets the word: Redis judges these only after the whole syntax.
-    """
-
-    type = "integer"
-
-
-@dataclass(frozen=True)
-class ExpireAt(ExpireTime):
-    """A Unix time that ``deadline`` reads."""
-
-    type = "unix-time"
-
-
-@dataclass(frozen=True)
-class Float(Arg):
-    """A double."""
-
-    type = "double"
-
-    def convert(self, data: bytes) -> float:
-        return parse_float(data)
-
-
-@dataclass(frozen=True)
-class Version(Arg):
-    """A version; the handler gets ``(term, index)``, ``(0, 0)`` for "does not exist"."""
-
-    name: str = "version"
-
-    def convert(self, data: bytes) -> tuple[int, int]:
-        return parse_version(data)
-
-
-@dataclass(frozen=True)
-class Key(Arg):
-    """A key. ``access`` is Redis's RO, RW, OW or RM; ``does`` the rest of its key spec flags."""
-
-    name: str = "key"
-    access: str = "RO"
-    does: tuple[str, ...] = ("access",)
-
-    type = "key"
-
-
-@dataclass(frozen=True)
-class Token(Arg):
-    """A word that is there or not; the handler gets a bool."""
-
-    type = "pure-token"
-
-    def __init__(self, token: str, name: str | None = None, optional: bool = True) -> None:
-        super().__init__(name or token.lower(), token, optional)
-
-    @property
-    def width(self) -> int:
-        return 1
-
-
-@dataclass(frozen=True)
-class OneOf(Arg):
-    """At most one of several options; the handler gets ``(b"TOKEN", value)`` or None.
-
-    The value of a Token is True. Repeating the same option is allowed and the
-    last one counts; two different ones are a syntax error.
-    """
-
-    choices: tuple[Arg, ...] = ()
-    type = "oneof"
-
-    def __init__(self, name: str, *choices: Arg, optional: bool = True) -> None:
-        super().__init__(name, None, optional)
-        object.__setattr__(self, "choices", choices)
-
-    @property
-    def width(self) -> int:
-        return min(choice.width for choice in self.choices)
-
-
-@dataclass(frozen=True)
-class Block(Arg):
-    """A group of positional words that may repeat; the handler gets a list of tuples."""
-
-    parts: tuple[Arg, ...] = ()
-    type = "block"
-
-    def __init__(self, name: str, *parts: Arg, multiple: bool = True) -> None:
-        super().__init__(name, None, False, multiple)
-        object.__setattr__(self, "parts", parts)
-
-    @property
-    def width(self) -> int:
-        return sum(part.width for part in self.parts)
-
-
-BAD_COUNT = ReplyError(b"ERR numkeys should be greater than 0")
-TOO_FEW = ReplyError(b"ERR syntax error")
-
-
-@dataclass(frozen=True)
-class Counted(Arg):
-    """A count, then that many keys or blocks; the handler gets the list.
-
-    ``bad_count`` is the error for a count below one, ``short`` for too few words.
-    """
-
-    of: Arg = field(default_factory=Key)
-    count_name: str = "numkeys"
-    bad_count: ReplyError = BAD_COUNT
-    short: ReplyError = TOO_FEW
-
-    @property
-    def width(self) -> int:
-        return 1 + self.of.width
-
-
-@dataclass(frozen=True)
-class Idem(Arg):
-    """``IDEM token``: the dispatcher runs the command at most once; no handler parameter."""
-
-    name: str = "idem-token"
-    token: str | None = "IDEM"
-    optional: bool = True
-
-
-@dataclass(frozen=True)
-class Rest(Arg):
-    """Everything that is left, unparsed, as a list; for what has a grammar of its own."""
-
-    name: str = "rest"
-    optional: bool = True
-    multiple: bool = True
-
-
-#: The expiry options of SET, CAS and their kin.
-def expiry_option(*, keepttl: bool = True, persist: bool = False, ttl: bool = True) -> OneOf:
-    """The group ``EX PX EXAT PXAT`` with KEEPTTL, PERSIST and our TTL where they belong."""
-    choices: list[Arg] = [
-        ExpireTime("seconds", token="EX"),
-        ExpireTime("milliseconds", token="PX"),
-        ExpireAt("unix-time-seconds", token="EXAT"),
-        ExpireAt("unix-time-milliseconds", token="PXAT"),
-    ]
-    if persist:
-        choices.append(Token("PERSIST"))
-    if keepttl:
-        choices.append(Token("KEEPTTL"))
-    if ttl:
-        choices.append(ExpireTime("ttl", token="TTL"))
-    return OneOf("expiry", *choices)
-
-
-def deadline(expiry: tuple[bytes, bytes], now: int, command_name: str) -> int:
-    """The Unix time in milliseconds that an EX, PX, EXAT, PXAT or TTL option names.
-
-    0 for ``TTL 0``, which means no expiry. NotAnInteger for other words,
-    InvalidExpire for what is not positive or does not fit into 64 bits.
-    """
-    unit, word = expiry
-    amount = parse_int(word)
-    if unit == b"TTL":
-        if amount == 0:
-            return 0
-        unit = b"PX"
-    if amount <= 0:
-        raise InvalidExpire(command_name)
-    if unit in (b"EX", b"EXAT"):
-        amount *= 1000
-    if unit in (b"EX", b"PX"):
-        amount += now
-    if amount > INT64_MAX:
-        raise InvalidExpire(command_name)
-    return amount
-
-
-# --------------------------------------------------------------------------
-# The parser
-
-
-class _Option:
-    """What the parser does when it meets a token."""
-
-    __slots__ = ("argument", "in_group", "slot", "token")
-
-    def __init__(self, slot: int, token: bytes, argument: Arg, in_group: bool) -> None:
-        self.slot = slot
-        self.token = token
-        self.argument = argument
-        self.in_group = in_group
-
-
-class Parser:
-    """Turns a request into handler arguments, by the declaration alone.
-
-    ``parse`` returns one value per handler parameter. ``idem_at`` finds the
-    position of an IDEM option, 0 if there is none.
-    """
-
-    def __init__(self, name: str, words: int, args: Sequence[Arg], blocks: _Pairs) -> None:
-        self.name = name
-        self.words = words
-        #: For each token those that must not have come before it.
-        self.blockers: dict[bytes, set[bytes]] = {}
-        for one, other in blocks:
-            self.blockers.setdefault(other, set()).add(one)
-        self.positional: list[Arg] = []
-        self.options: dict[bytes, _Option] = {}
-        self.defaults: list[Any] = []
-        self.params: list[str] = []
-        self.idem = any(isinstance(arg, Idem) for arg in args)
-        self._build(args)
-
-    def unknown_option(self, word: bytes) -> ReplyError:
-        """The error for a word that is no option; a declaration may bring its own."""
-        return SyntaxProblem()
-
-    def _build(self, args: Sequence[Arg]) -> None:
-        for arg in args:
-            slot = len(self.params)
-            if isinstance(arg, OneOf):
-                for choice in arg.choices:
-                    if choice.token is None:
-                        raise DeclarationError(f"{self.name}: a choice of {arg.name} has no token")
-                    self._add_option(_Option(slot, choice.token.encode(), choice, True))
-            elif isinstance(arg, Idem):
-                self._add_option(_Option(-1, b"IDEM", arg, False))
-                continue
-            elif arg.token is not None:
-                self._add_option(_Option(slot, arg.token.encode(), arg, False))
-            else:
-                if self.options:
-                    raise DeclarationError(f"{self.name}: {arg.name} must come before the options")
-                self.positional.append(arg)
-            self.params.append(arg.param)
-            self.defaults.append(False if isinstance(arg, Token) else None)
-
-    def _add_option(self, option: _Option) -> None:
-        if option.token in self.options:
-            raise DeclarationError(f"{self.name}: token {option.token.decode()} is declared twice")
-        self.options[option.token] = option
-
-    def parse(self, request: Request) -> list[Any]:
-        """The handler's arguments. ReplyError as Redis words it. O(words)."""
-        values = self.defaults.copy()
-        at = self.words
-        end = len(request)
-        for slot, arg in enumerate(self.positional):
-            if isinstance(arg, Rest):
-                values[slot] = request[at:]
-                at = end
-            elif isinstance(arg, Block):
-                values[slot], at = self._repeat(arg, request, at, end), end
-            elif isinstance(arg, Counted):
-                values[slot], at = self._counted(arg, request, at)
-            elif arg.multiple:
-                values[slot] = [arg.convert(word) for word in request[at:]]
-                at = end
-            elif at < end:
-                values[slot] = arg.convert(request[at])
-                at += 1
-            elif not arg.optional:
-                raise WrongArity(self.name)
-        if at < end:
-            self._parse_options(request, at, end, values)
-        return values
-
-    def _parse_options(self, request: Request, at: int, end: int, values: list[Any]) -> None:
-        options = self.options
-        if not options:
-            raise SyntaxProblem
-        blockers = self.blockers
-        given: set[bytes] | None = set() if blockers else None
-        while at < end:
-            option = options.get(request[at]) or options.get(request[at].upper())
-            if option is None:
-                raise self.unknown_option(request[at])
-            if given is not None:
-                if not given.isdisjoint(blockers.get(option.token, ())):
-                    raise SyntaxProblem
-                given.add(option.token)
-            at += 1
-            argument = option.argument
-            value: Any = True
-            if argument.width == 2:
-                if at >= end:
-                    raise SyntaxProblem
-                value = argument.convert(request[at])
-                at += 1
-            if option.slot < 0:
-                continue
-            if option.in_group:
-                before = values[option.slot]
-                if before is not None and before[0] != option.token:
-                    raise SyntaxProblem
-                value = (option.token, value)
-            values[option.slot] = value
-
-    def _repeat(self, block: Block, request: Request, at: int, end: int) -> list[Any]:
-        width = block.width
-        if end == at or (end - at) % width:
-            raise WrongArity(self.name)
-        converters = [part.convert for part in block.parts]
-        return [
-            tuple(
-                convert(word)
-                for convert, word in zip(converters, request[i : i + width], strict=True)
-            )
-            for i in range(at, end, width)
-        ]
-
-    def _counted(self, arg: Counted, request: Request, at: int) -> tuple[list[Any], int]:
-        try:
-            count = parse_int(request[at])
-        except ReplyError:
-            raise arg.bad_count from None
-        if count < 1 or count > 2**31 - 1:
-            raise arg.bad_count
-        at += 1
-        end = at + count * arg.of.width
-        if end > len(request):
-            raise arg.short
-        if isinstance(arg.of, Block):
-            return self._repeat(arg.of, request, at, end), end
-        return [arg.of.convert(word) for word in request[at:end]], end
-
-    def idem_at(self, request: Request) -> int:
-        """The position of the IDEM option, 0 if there is none or it lacks its token."""
-        at = self.words + len(self.positional)
-        end = len(request)
-        if self.positional and isinstance(self.positional[-1], Counted):
-            counted = self.positional[-1]
-            first = self.words + len(self.positional) - 1
-            at = first + 1 + int(request[first]) * counted.of.width
-        while at < end:
-            option = self.options.get(request[at].upper())
-            if option is None:
-                return 0
-            if option.slot < 0:
-                return at if at + 1 < end else 0
-            at += option.argument.width
-        return 0
-
-
-_Pairs = Sequence[tuple[bytes, bytes]]
-
-
-# --------------------------------------------------------------------------
-# Key specifications
-
-
-@dataclass(frozen=True)
-class KeySpec:
-    """Where keys are, as COMMAND INFO tells it: an index, then a range or a counted run.
-
-    ``last`` counts from the end when negative; for a counted run ``counted``
-    is True and the word at ``index`` holds the number of keys. A negative
-    ``index`` goes with ``keyword``: the search is backwards from there.
-    """
-
-    flags: tuple[str, ...]
-    index: int
-    last: int = 0
-    step: int = 1
-    counted: bool = False
-    #: The keys follow this word, which is looked for from ``index`` on.
-    keyword: str = ""
-
-    def positions(self, request: Request) -> Iterator[int]:
-        """Positions of the keys in a request of sufficient length."""
-        if self.keyword:
-            yield from self._positions_after_keyword(request)
-            return
-        if not self.counted:
-            last = len(request) + self.last if self.last < 0 else self.index + self.last
-            yield from range(self.index, min(last, len(request) - 1) + 1, self.step)
-            return
-        try:
-            count = int(request[self.index])
-        except (ValueError, IndexError):
-            raise ReplyError(b"ERR Invalid arguments specified for command") from None
-        first = self.index + 1
-        if count < 1 or first + (count - 1) * self.step >= len(request):
-            raise ReplyError(b"ERR Invalid arguments specified for command")
-        yield from range(first, first + count * self.step, self.step)
-
-    def _positions_after_keyword(self, request: Request) -> Iterator[int]:
-        wanted = self.keyword.encode()
-        places = range(max(self.index, 0), len(request))
-        if self.index < 0:
-            places = range(len(request) + self.index, 0, -1)
-        for at in places:
-            if request[at].upper() == wanted:
-                last = len(request) + self.last if self.last < 0 else at + 1 + self.last
-                yield from range(at + 1, min(last, len(request) - 1) + 1, self.step)
-                return
-
-
-def _key_specs(args: Sequence[Arg], words: int) -> tuple[KeySpec, ...]:
-    specs: list[KeySpec] = []
-    position = words
-    for arg in args:
-        if isinstance(arg, Key) and arg.token is None:
-            flags = (arg.access, *arg.does)
-            before = specs[-1] if specs else None
-            if before and before.flags == flags and before.index + before.last + 1 == position:
-                # Neighbours that are used alike are one range (LCS).
-                specs[-1] = KeySpec(flags, before.index, -1 if arg.multiple else before.last + 1)
-            else:
-                specs.append(KeySpec(flags, position, -1 if arg.multiple else 0))
-        elif isinstance(arg, Block):
-            for offset, part in enumerate(arg.parts):
-                if isinstance(part, Key):
-                    flags = (part.access, *part.does)
-                    specs.append(KeySpec(flags, position + offset, -1, arg.width))
-        elif isinstance(arg, Counted):
-            key = arg.of.parts[0] if isinstance(arg.of, Block) else arg.of
-            assert isinstance(key, Key)
-            specs.append(KeySpec((key.access, *key.does), position, 0, arg.of.width, counted=True))
-        position += arg.width
-    return tuple(specs)
 
 
 # --------------------------------------------------------------------------
@@ -717,7 +252,7 @@ class Command:
             [(one.encode(), other.encode()) for one, other in self._blocks()],
         )
         self.arity = self._arity()
-        self.key_specs = _key_specs(self.args, self.words) + self.extra_key_specs
+        self.key_specs = key_specs_of(self.args, self.words) + self.extra_key_specs
         self.categories = self._categories()
         if any(spec.counted for spec in self.key_specs):
             self.flags |= Flag.MOVABLEKEYS

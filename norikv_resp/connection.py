@@ -18,6 +18,7 @@ from norikv_resp.command import Request
 from norikv_resp.context import REPLY_ON, REPLY_SKIP, REPLY_SKIP_NEXT, Context
 from norikv_resp.dispatch import is_waiting
 from norikv_resp.errors import INTERNAL, CommitFailed, ReplyError
+from norikv_resp.listeners import tune_socket
 from norikv_resp.logs import log
 from norikv_resp.protocol import NO_REPLY, ProtocolError, RequestReader, encode
 
@@ -83,7 +84,7 @@ class Connection(asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         self.is_unix = sock is not None and sock.family == socket.AF_UNIX
         if sock is not None and not self.is_unix:
-            self.server.tune_socket(sock)
+            tune_socket(sock, self.server.config.tcp_keepalive)
         self.peer = _address(transport.get_extra_info("peername"), self.server.config.unixsocket)
         self.local = _address(transport.get_extra_info("sockname"), self.server.config.unixsocket)
         refusal = self.server.admit(self)
@@ -123,7 +124,7 @@ class Connection(asyncio.Protocol):
     def _much_is_buffered(self) -> None:
         if self.closing:
             return
-        if self.reader.buffered + self.reader.pending > self.server.query_buffer_limit:
+        if self.reader.buffered + self.reader.pending > self.server.live.query_buffer_limit:
             log.warning("closing client %s: query buffer limit reached", self.peer)
             self.abort()
         elif self.stops:
@@ -163,7 +164,7 @@ class Connection(asyncio.Protocol):
         server.writer = ctx.id
         replies: list[bytes] = []
         reply: bytes | None
-        budget = server.turn_commands
+        budget = server.live.turn_commands
         fast = ctx.fast
         requests = self.requests
         take = self.reader.take
@@ -236,10 +237,10 @@ class Connection(asyncio.Protocol):
         """Run a request that has no hot path; False if the next one has to wait."""
         server = self.server
         ctx = self.context
-        if server.paused and server.pauses(ctx, request):
+        if server.pause.active and server.pause.holds(ctx, request):
             self.postponed = request
             self.stops |= POSTPONED
-            server.postpone(self)
+            server.pause.postpone(self)
             return False
         reply = server.dispatcher.execute(ctx, request)
         if is_waiting(reply):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
+from norikv_resp import monitor
 from norikv_resp.command import Command, Flag, Registry, Request
 from norikv_resp.encoding import CorruptRecord
 from norikv_resp.errors import (
@@ -136,7 +137,7 @@ class Dispatcher:
         server = self.server
         ctx.last_command = command.full_name
         if server.monitors and not command.flags & (Flag.SKIP_MONITOR | Flag.ADMIN):
-            server.feed_monitors(ctx, shown(command, request))
+            monitor.show(server.monitors, ctx, shown(command, request))
         started = time.perf_counter_ns()
         reply = self.run(ctx, command, request)
         if ctx.tracking is not None:
@@ -149,9 +150,9 @@ class Dispatcher:
         if type(reply) is ReplyError or isinstance(reply, ReplyError):
             command.failed += 1
             server.stats.error(reply)
-        if elapsed >= server.slow_threshold and not command.flags & Flag.SKIP_SLOWLOG:
+        if elapsed >= server.live.slow_threshold and not command.flags & Flag.SKIP_SLOWLOG:
             server.slowlog.add(ctx, shown(command, request), elapsed)
-        if elapsed >= server.latency_threshold:
+        if elapsed >= server.live.latency_threshold:
             server.latency.add("fast-command" if command.flags & Flag.FAST else "command", elapsed)
         return reply
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from norikv_resp.clock import Clock
+from norikv_resp.config import StartupError
 from norikv_resp.encoding import (
     CHUNK,
     CURSOR_EXPIRY,
@@ -22,6 +23,7 @@ from norikv_resp.encoding import (
     RECLAIM_COLLECTION,
     RECLAIM_IDEM,
     RECLAIM_NAMESPACE,
+    ROW_DATABASE,
     STRING,
     Chunks,
     Collection,
@@ -128,6 +130,20 @@ class Keyspace:
         self._load_expiry_cursor()
         for database in self.databases:
             database.load()
+        self._refuse_hidden_keys()
+
+    def _refuse_hidden_keys(self) -> None:
+        """Keys beyond the configured number of databases would neither be seen nor swept."""
+        low = database_row(len(self.databases))
+        for row, raw in self.store.range(low, prefix_end(ROW_DATABASE)):
+            keys = decode_database(raw).keys
+            if keys:
+                number = int.from_bytes(row[1:], "big")
+                self.store.close()
+                raise StartupError(
+                    f"database {number} holds {keys} keys, but databases is "
+                    f"{len(self.databases)}: set it to {number + 1} or more"
+                )
 
     def _load_expiry_cursor(self) -> None:
         self.expiry_cursor = self.store.get(CURSOR_EXPIRY) or expiry_bound(0)

@@ -5,31 +5,31 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import resource
 import secrets
 import signal
-import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
-from norikv_resp import notify
 from norikv_resp.acl import AccessControl
 from norikv_resp.bundled import module_names
 from norikv_resp.clients import describe
-from norikv_resp.command import Registry, Request
+from norikv_resp.command import Registry
 from norikv_resp.commands import FAMILIES
 from norikv_resp.config import Config, StartupError
 from norikv_resp.connection import Connection
 from norikv_resp.context import Context, FastHandler
 from norikv_resp.cursors import Cursors
 from norikv_resp.datadir import open_data
+from norikv_resp.delivery import Delivery
 from norikv_resp.dispatch import Dispatcher
 from norikv_resp.errors import CommitFailed
 from norikv_resp.expiry import Sweeper
 from norikv_resp.idempotency import Idempotency
 from norikv_resp.keyspace import Database, Keyspace
+from norikv_resp.listeners import Listeners
+from norikv_resp.live_options import LiveOptions
 from norikv_resp.loader import (
     LoadedModule,
     bundled_module,
@@ -38,22 +38,17 @@ from norikv_resp.loader import (
 )
 from norikv_resp.logs import log
 from norikv_resp.notify import Notifier
-from norikv_resp.option_types import Option, OptionError
-from norikv_resp.protocol import Simple, encode
+from norikv_resp.open_files import clients_at_start
+from norikv_resp.pause import Pause
 from norikv_resp.pubsub import Hub
 from norikv_resp.stats import Latency, Slowlog, Stats
-from norikv_resp.store import Policy, Store, StoreError
+from norikv_resp.store import Store, StoreError
 from norikv_resp.tracking import Tracking
 
 if TYPE_CHECKING:
     from norikv_resp.commitlog import CommitError
 
-T = TypeVar("T")
-
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-#: Descriptors for everything that is neither a client nor LevelDB's.
-RESERVED_FILES = 64
 
 #: Hot paths are not timed one by one; they take far less than this many microseconds. A slow log
 #: threshold below it switches them off.
@@ -91,9 +86,12 @@ class Server:
         self.acl.describe_client = describe
         self.cursors = Cursors()
         self.hub: Hub[Context] = Hub()
-        self.hub.wake = self._wake_messages
+        self.delivery = Delivery(self)
+        self.hub.wake = self.delivery.wake
         self.tracking = Tracking(self._context_of, config.tracking_table_max_keys)
         self.dispatcher = Dispatcher(self, self.registry)
+        self.live = LiveOptions(self)
+        self.pause = Pause(self)
 
         # Opened by ``open``.
         self.keyspace: Keyspace
@@ -110,29 +108,17 @@ class Server:
         self.holders: list[Connection] = []
         #: The client whose command runs, for tracking's NOLOOP; 0 for none.
         self.writer = 0
+        #: Whether nothing keeps connections as such from the hot paths; see ``refresh``.
+        self.plain = True
 
         #: Whether the sweeper runs; DEBUG SET-ACTIVE-EXPIRE.
         self.sweeping = True
 
-        # CLIENT PAUSE.
-        self.paused = False
-        self._pause_until = 0.0
-        self._pause_all = False
-        self._postponed: list[Connection] = []
-
         # The loop turn.
         self._seal_scheduled = False
-        self._messages_scheduled = False
-
-        # Settings that hot paths read, kept by ``_follow_options``.
-        self.turn_commands = 0
-        self.query_buffer_limit = 0
-        self.slow_threshold = 0
-        self.latency_threshold = 0
-        self.plain = True
 
         # Life and death.
-        self._listeners: list[asyncio.Server] = []
+        self.listeners = Listeners(config, loop, lambda: Connection(self))
         self.stopping = asyncio.Event()
         self._stop_requests = 0
         self._settle_at_stop = True
@@ -157,7 +143,7 @@ class Server:
     def open(self) -> None:
         """Open the data and take over the options; StoreError or StartupError if that fails."""
         config = self.config
-        self._fit_to_open_files()
+        self.max_clients = clients_at_start(config)
         store = open_data(config, self.loop)
         self.keyspace = Keyspace(store, config.databases, config.cache_size)
         store.listener = self
@@ -167,7 +153,7 @@ class Server:
         self.idempotency.load(self.keyspace)
         self.notifier = Notifier(self.hub, self.keyspace)
         self.sweeper = Sweeper(self)
-        self._follow_options()
+        self.live.follow()
 
     @property
     def store(self) -> Store:
@@ -178,146 +164,6 @@ class Server:
     def clock(self) -> Any:
         """The server's monotone clock."""
         return self.keyspace.clock
-
-    def _fit_to_open_files(self, strictly: bool = False) -> None:
-        """Raise the soft limit on open files, and take fewer clients if it is not enough.
-
-        *strictly*: OptionError instead of fewer clients.
-        """
-        need = self.config.maxclients + self.config.leveldb_max_open_files + RESERVED_FILES
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft < need:
-            reachable = need if hard == resource.RLIM_INFINITY else min(need, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
-            soft = reachable
-        if soft < need and strictly:
-            raise OptionError(
-                "The operating system is not able to handle the specified number of clients, try"
-                f" with {max(soft - self.config.leveldb_max_open_files - RESERVED_FILES, 0)}"
-            )
-        if soft < need:
-            fitting = soft - self.config.leveldb_max_open_files - RESERVED_FILES
-            if fitting < 1:
-                raise StartupError(
-                    f"the limit on open files ({soft}) is too low: raise it (ulimit -n) or lower "
-                    "leveldb-max-open-files"
-                )
-            log.warning(
-                "maxclients is %d instead of %d: the limit on open files is %d (ulimit -n)",
-                fitting,
-                self.config.maxclients,
-                soft,
-            )
-            self.max_clients = fitting
-
-    def _follow_options(self) -> None:
-        """Take over the options that something else keeps a copy of, now and when they change."""
-        keyspace, idempotency = self.keyspace, self.idempotency
-        self._keep(Config.commands_per_turn, self, "turn_commands")
-        self._keep(Config.client_query_buffer_limit, self, "query_buffer_limit")
-        self._keep(Config.cache_size, keyspace, "cache_size")
-        self._keep(Config.idempotency_window, idempotency, "window_ms", lambda value: value * 1000)
-        self._keep(Config.idempotency_max_records, idempotency, "max_records")
-        self._keep(Config.tracking_table_max_keys, self.tracking, "max_keys")
-        self._follow(Config.slowlog_log_slower_than, self._slower_than)
-        self._follow(Config.latency_monitor_threshold, self._latency_from)
-        self._follow(Config.proto_max_bulk_len, self._limit_requests)
-        self._follow(Config.max_multibulk_elements, self._limit_requests)
-        self._follow(Config.notify_keyspace_events, self._select_events)
-        self._follow(Config.appendfsync, self._sync_by)
-        # The limit on open files may have lowered what the start-up configuration asked for.
-        self.config.on_change(Config.maxclients, self._allow_clients)
-        self.config.on_change(Config.slowlog_max_len, lambda _: self.slowlog.trim())
-        self._limit_store(Config.overlay_size, "overlay_limit")
-        self._limit_store(Config.commit_log_budget, "log_budget")
-        self._limit_store(Config.min_free_disk, "min_free_disk")
-
-    def _follow(self, option: Option[T], follow: Callable[[T], None]) -> None:
-        follow(getattr(self.config, option.attribute))
-        self.config.on_change(option, follow)
-
-    def _keep(
-        self,
-        option: Option[T],
-        owner: object,
-        name: str,
-        convert: Callable[[T], object] = lambda value: value,
-    ) -> None:
-        self._follow(option, lambda value: setattr(owner, name, convert(value)))
-
-    def _limit_store(self, option: Option[int], name: str) -> None:
-        store = self.keyspace.store
-        self.config.on_change(option, lambda size: store.set_limit(name, size))
-
-    def _slower_than(self, microseconds: int) -> None:
-        self.slow_threshold = microseconds if microseconds >= 0 else sys.maxsize
-        self.refresh()
-
-    def _latency_from(self, milliseconds: int) -> None:
-        self.latency_threshold = milliseconds * 1000 or sys.maxsize
-        self.refresh()
-
-    def _limit_requests(self, _: int) -> None:
-        for context in self.contexts.values():
-            context.connection.apply_limits()
-
-    def _select_events(self, flags: str) -> None:
-        self.notifier.configure(notify.parse(flags))
-
-    def _sync_by(self, policy: str) -> None:
-        self.keyspace.store.set_policy(cast(Policy, policy))
-
-    def _allow_clients(self, count: int) -> None:
-        self._fit_to_open_files(strictly=True)
-        self.max_clients = count
-
-    async def listen(self) -> None:
-        """Accept clients; StartupError if an address cannot be had."""
-        config = self.config
-        if config.port:
-            for word in config.bind or ("*",):
-                await self._listen_tcp(word.removeprefix("-"), optional=word.startswith("-"))
-        if config.unixsocket:
-            await self._listen_unix(config.unixsocket, config.unixsocketperm)
-
-    async def _listen_tcp(self, host: str, optional: bool) -> None:
-        address = {"*": "0.0.0.0", "::*": "::"}.get(host, host)
-        try:
-            listener = await self.loop.create_server(
-                lambda: Connection(self),
-                address,
-                self.config.port,
-                backlog=self.config.tcp_backlog,
-                reuse_address=True,
-            )
-        except OSError as error:
-            if optional:
-                log.debug("not listening on %s: %s", host, error)
-                return
-            reason = error.strerror or str(error)
-            raise StartupError(
-                f"can't listen on {host} port {self.config.port}: {reason}"
-            ) from None
-        self._listeners.append(listener)
-
-    async def _listen_unix(self, path: str, mode: int) -> None:
-        try:
-            if os.path.exists(path):
-                os.unlink(path)
-            listener = await self.loop.create_unix_server(lambda: Connection(self), path)
-            if mode:
-                os.chmod(path, mode)
-        except OSError as error:
-            raise StartupError(f"can't listen on {path}: {error.strerror or error}") from None
-        self._listeners.append(listener)
-
-    def addresses(self) -> list[str]:
-        """Where clients are accepted, for people."""
-        return [
-            _address(sock.getsockname())
-            for listener in self._listeners
-            for sock in listener.sockets
-        ]
 
     def start_timers(self) -> None:
         """Begin the periodic work."""
@@ -342,7 +188,7 @@ class Server:
         self.keyspace.store.tick(self.loop.time())
         if self.tracking.active:
             # Reads alone fill its table; nothing else would bring it back under its bound.
-            self._send_messages(self.keyspace.store.durable)
+            self.delivery.send(self.keyspace.store.durable)
 
     def _sweep(self) -> None:
         """Reclaim what has expired or was deleted, more often while there is more."""
@@ -402,7 +248,7 @@ class Server:
         """Everything up to index *last* is committed: let its replies and messages go."""
         holders, self.holders = self.holders, []
         self.holders += [holder for holder in holders if not holder.release(last)]
-        self._send_messages(last)
+        self.delivery.send(last)
 
     def on_rollback(self, rows: Iterable[bytes], error: CommitError) -> None:
         """A commit has failed: its changes and all on top of them are gone."""
@@ -416,33 +262,7 @@ class Server:
             holder.fail(durable, failure)
         self.hub.discard(durable)
         self.notifier.give_up()
-        self._send_messages(self.keyspace.index)
-
-    def _send_messages(self, committed: int) -> None:
-        outgoing: dict[Context, list[bytes]] = {}
-        for message, subscribers in self.hub.release(committed):
-            # Encoded once for each protocol.
-            encoded: dict[bool, bytes] = {}
-            for subscriber in subscribers:
-                data = encoded.get(subscriber.resp3)
-                if data is None:
-                    data = encoded[subscriber.resp3] = encode(message, subscriber.resp3)
-                outgoing.setdefault(subscriber, []).append(data)
-        for subscriber, parts in outgoing.items():
-            subscriber.connection.push_encoded(b"".join(parts))
-        if self.tracking.active:
-            for client, message in self.tracking.flush(committed):
-                self.contexts[client.id].connection.push(message)
-
-    def _wake_messages(self) -> None:
-        """A message is waiting: look at the end of this loop turn whether it may leave."""
-        if not self._messages_scheduled:
-            self._messages_scheduled = True
-            self.loop.call_soon(self._send_ready_messages)
-
-    def _send_ready_messages(self) -> None:
-        self._messages_scheduled = False
-        self._send_messages(self.keyspace.store.durable)
+        self.delivery.send(self.keyspace.index)
 
     # ---- events
 
@@ -498,24 +318,13 @@ class Server:
     def _context_of(self, ident: int) -> Context | None:
         return self.contexts.get(ident)
 
-    def tune_socket(self, sock: Any) -> None:
-        """No Nagle delay, and probes for peers that have vanished."""
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        interval = self.config.tcp_keepalive
-        if interval:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if hasattr(socket, "TCP_KEEPIDLE"):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, interval)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(interval // 3, 1))
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-
     def refresh(self) -> None:
         """Something that concerns all hot paths has changed."""
         self.plain = (
             not self.monitors
-            and not self.paused
-            and self.slow_threshold >= UNTIMED_ABOVE
-            and self.latency_threshold == sys.maxsize
+            and not self.pause.active
+            and self.live.slow_threshold >= UNTIMED_ABOVE
+            and self.live.latency_threshold == sys.maxsize
         )
         for context in self.contexts.values():
             context.refresh()
@@ -556,54 +365,6 @@ class Server:
             )
             connection.abort()
 
-    def feed_monitors(self, ctx: Context, request: Request) -> None:
-        """Show a command to the clients that MONITOR."""
-        now = self.keyspace.now
-        quoted = b" ".join(_quote(word) for word in request)
-        where = f"{ctx.keys.number} {ctx.connection.peer}".encode()
-        line = b"%d.%06d [%b] %b" % (now // 1000, now % 1000 * 1000, where, quoted)
-        for monitor in list(self.monitors):
-            monitor.connection.push(Simple(line))
-
-    # ---- CLIENT PAUSE
-
-    def pause(self, milliseconds: int, everything: bool) -> None:
-        """Hold back clients' commands, or only their writes, for a while."""
-        self.paused = True
-        until = self.loop.time() + milliseconds / 1000
-        self._pause_until = max(self._pause_until, until)
-        self._pause_all = self._pause_all or everything
-        self.refresh()
-        self.loop.call_at(self._pause_until, self._pause_over)
-
-    def _pause_over(self) -> None:
-        if self.paused and self.loop.time() >= self._pause_until:
-            self.unpause()
-
-    def unpause(self) -> None:
-        """Let held commands run."""
-        self.paused = self._pause_all = False
-        self._pause_until = 0.0
-        self.refresh()
-        postponed, self._postponed = self._postponed, []
-        for connection in postponed:
-            connection.go_on()
-
-    def pauses(self, ctx: Context, request: Request) -> bool:
-        """Whether this request has to wait until the pause is over."""
-        if self._pause_all:
-            return True
-        command = self.registry.resolve(request)
-        if command is None:
-            return False
-        if command.name == "EXEC" and ctx.queue is not None:
-            return any(queued.is_write for queued, _ in ctx.queue)
-        return command.is_write and ctx.queue is None
-
-    def postpone(self, connection: Connection) -> None:
-        """Run this connection again when the pause is over."""
-        self._postponed.append(connection)
-
     # ---- the stop
 
     def request_stop(self, settle: bool = True) -> None:
@@ -618,8 +379,7 @@ class Server:
     async def stop(self) -> None:
         """Accept no more, finish what was staged, tell clients, settle, close."""
         log.info("stopping: no new clients")
-        for listener in self._listeners:
-            listener.close()
+        self.listeners.close()
         for timer in self._timers:
             timer.cancel()
         self.keyspace.seal()
@@ -628,8 +388,7 @@ class Server:
             context.connection.closing_after_replies()
             context.connection.transport.close()
         await asyncio.sleep(0)
-        if self.config.unixsocket and os.path.exists(self.config.unixsocket):
-            os.unlink(self.config.unixsocket)
+        self.listeners.remove_unix_socket()
         # Closing blocks the loop: from here on a signal is heard by the interpreter itself.
         for signum in _STOP_SIGNALS:
             self.loop.remove_signal_handler(signum)
@@ -651,34 +410,8 @@ class Server:
             await asyncio.sleep(0.005)
 
 
-def _address(name: Any) -> str:
-    if isinstance(name, tuple):
-        return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-    return str(name)
-
-
 def _is_loopback(host: str) -> bool:
     return host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")
-
-
-_ESCAPES = {
-    "\n": "\\n",
-    "\r": "\\r",
-    "\t": "\\t",
-    "\a": "\\a",
-    "\b": "\\b",
-    '"': '\\"',
-    "\\": "\\\\",
-}
-
-
-def _quote(word: bytes) -> bytes:
-    """A word as MONITOR shows it."""
-    shown = (
-        _ESCAPES.get(char) or (char if " " <= char <= "~" else f"\\x{ord(char):02x}")
-        for char in word.decode("latin-1")
-    )
-    return f'"{"".join(shown)}"'.encode()
 
 
 async def serve(config: Config, started: Callable[[Sequence[str]], None]) -> int:
@@ -690,7 +423,7 @@ async def serve(config: Config, started: Callable[[Sequence[str]], None]) -> int
     except StoreError as error:
         raise StartupError(str(error)) from None
     try:
-        await server.listen()
+        await server.listeners.open()
     except StartupError:
         server.keyspace.store.close()
         raise
@@ -698,7 +431,7 @@ async def serve(config: Config, started: Callable[[Sequence[str]], None]) -> int
         loop.add_signal_handler(signum, server.request_stop)
     server.start_timers()
     spare_the_collector()
-    started(server.addresses())
+    started(server.listeners.addresses())
     await server.stopping.wait()
     await server.stop()
     return 0

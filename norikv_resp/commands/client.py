@@ -344,7 +344,7 @@ def client_pause(ctx: Context, timeout: int, mode: bytes | None) -> Any:
         raise BAD_PAUSE
     if timeout < 0:
         raise ReplyError(b"ERR timeout is negative")
-    ctx.server.pause(timeout, choice == b"all")
+    ctx.server.pause.start(timeout, choice == b"all")
     return OK
 
 
@@ -357,7 +357,7 @@ def client_pause(ctx: Context, timeout: int, mode: bytes | None) -> Any:
     complexity="O(N), N the number of connections",
 )
 def client_unpause(ctx: Context) -> Any:
-    ctx.server.unpause()
+    ctx.server.pause.end()
     return OK
 
 

@@ -57,7 +57,7 @@ def _server(ctx: Context) -> Fields:
     yield "configured_hz", config.hz
     yield "executable", sys.executable
     yield "config_file", config.path or ""
-    for number, address in enumerate(server.addresses()):
+    for number, address in enumerate(server.listeners.addresses()):
         yield (
             f"listener{number}",
             f"name=tcp,addr={address}" if ":" in address else (f"name=unix,addr={address}"),
@@ -75,7 +75,7 @@ def _clients(ctx: Context) -> Fields:
     yield "pubsub_clients", sum(each.subscribed for each in contexts)
     yield "watching_clients", sum(bool(each.watching) for each in contexts)
     yield "total_watched_keys", len(server.keyspace.watched)
-    yield "paused", int(server.paused)
+    yield "paused", int(server.pause.active)
     yield (
         "client_biggest_input_buf",
         max((each.connection.reader.buffered for each in contexts), default=0),

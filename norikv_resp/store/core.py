@@ -169,7 +169,7 @@ class Store:
         try:
             return db.get(row, verify_checksums=True)
         except LevelDBError as error:
-            raise ReadFailed(f"LevelDB cannot read: {error}") from error
+            raise ReadFailed(f"LevelDB cannot read, run norikv-resp check: {error}") from error
 
     def is_pending(self, row: bytes) -> bool:
         """Whether a change of this row is staged and not committed yet."""
@@ -201,7 +201,7 @@ class Store:
             finally:
                 cursor.close()
         except LevelDBError as error:
-            raise ReadFailed(f"LevelDB cannot read: {error}") from error
+            raise ReadFailed(f"LevelDB cannot read, run norikv-resp check: {error}") from error
 
     # -- writing --------------------------------------------------------------------------
 
