@@ -5,7 +5,6 @@ What one user may do is in :mod:`norikv_resp.acl_user`.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from norikv_resp.acl_user import (
 )
 from norikv_resp.command import Command, Registry, Request
 from norikv_resp.config import Config, StartupError
+from norikv_resp.durable import replace_file
 from norikv_resp.errors import ReplyError
 from norikv_resp.option_types import to_bytes, to_text
 
@@ -379,22 +379,7 @@ class Acl:
 
     def save(self, path: Path) -> None:
         """Write all users to an aclfile, durably, replacing it as a whole. Raises OSError."""
-        temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-        try:
-            with open(
-                os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
-            ) as file:
-                file.write(b"\n".join(self.lines()) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        replace_file(path, b"\n".join(self.lines()) + b"\n", 0o600)
 
 
 class AccessControl(Acl):

@@ -17,10 +17,10 @@ import difflib
 import glob
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from norikv_resp.durable import replace_file
 from norikv_resp.errors import ReplyError
 from norikv_resp.glob import compile_glob, is_literal
 from norikv_resp.option_types import Option, OptionError, split_words, to_bytes, to_text
@@ -239,7 +239,9 @@ class Config(Options):
         if self.path is None:
             raise ConfigError("ERR The server is running without a config file")
         try:
-            _replace_file(os.path.realpath(self.path), self._rewritten())
+            path = os.path.realpath(self.path)
+            mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
+            replace_file(path, self._rewritten(), mode)
         except OSError as error:
             raise ConfigError(f"ERR Rewriting config file: {error.strerror}") from None
         except StartupError as error:
@@ -342,30 +344,3 @@ def _option_name(line: bytes) -> bytes:
 
 def _option_lines(name: bytes, row: Option[Any], value: Any) -> list[bytes]:
     return [b"%b %b" % (name, line) for line in row.lines(value)]
-
-
-def _replace_file(path: str, content: bytes) -> None:
-    """Replace a file atomically and durably, keeping its permissions."""
-    mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
-    directory = os.path.dirname(path)
-    handle, temporary = tempfile.mkstemp(prefix=".norikv-rewrite-", dir=directory)
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), mode)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    sync_directory(directory)
-
-
-def sync_directory(path: str) -> None:
-    """Make a file's creation or renaming in this directory durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

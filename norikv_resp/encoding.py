@@ -60,9 +60,20 @@ _idem_head = struct.Struct("<Q16s")
 _key_u32 = struct.Struct(">I")
 _key_u64 = struct.Struct(">Q")
 
+#: What the value of a plain string's row begins with: a string without flags, which is therefore
+#: short, has no deadline, and stands behind the head.
+PLAIN = bytes((STRING, 0))
+
 pack_head = _head.pack
 _unpack_head = _head.unpack_from
+_unpack_u64 = _u64.unpack_from
 HEAD_SIZE = _head.size
+
+
+def plain_index(raw: bytes) -> int:
+    """The index of a plain string's version, from its row's value."""
+    index: int = _unpack_u64(raw, 10)[0]
+    return index
 
 
 class CorruptRecord(Exception):

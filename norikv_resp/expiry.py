@@ -44,6 +44,7 @@ from norikv_resp.encoding import (
 )
 from norikv_resp.keyspace import prefix_end
 from norikv_resp.logs import log
+from norikv_resp.store import StoreError
 
 if TYPE_CHECKING:
     from norikv_resp.idempotency import Idempotency
@@ -58,6 +59,9 @@ GROUP = 32
 
 #: With a backlog, a step of t seconds is followed by a pause of this many times t.
 REST = 2
+
+#: Seconds after which a sweep that met unreadable rows is tried again.
+RETRY_SECONDS = 10.0
 
 #: A cursor that only passed over deleted rows is written at most this often, in ms.
 PERSIST_EVERY = 60_000
@@ -109,6 +113,8 @@ class Sweeper:
         self._emptied: deque[tuple[bytes, dict[bytes, bytes] | None]] = deque()
         self._last_deletes: dict[bytes, bytes] | None = None
         self._rollbacks = 0
+        #: Sweeps that could not read, with when they are tried again.
+        self._resting: dict[Callable[[], bool], float] = {}
         self._load()
 
         # The running step.
@@ -166,14 +172,25 @@ class Sweeper:
         self._staging = False
         self._records = self._host.idempotency.records
         more = False
+        now = time.monotonic()
         for sweep in self._sweeps:
-            more = (self._spent() or sweep()) or more
+            if self._resting.get(sweep, 0.0) <= now:
+                more = self._attempt(sweep) or more
         # Each has the first claim on the budget in turn, so that none starves.
         self._sweeps.rotate(-1)
         if self._host.idempotency.records != self._records:
             self._host.idempotency.stage_count(self._rows())
         self._persist()
         return more
+
+    def _attempt(self, sweep: Callable[[], bool]) -> bool:
+        """Do a part of one sweep; one that meets unreadable rows must not stop the others."""
+        try:
+            return self._spent() or sweep()
+        except StoreError as error:
+            self._resting[sweep] = time.monotonic() + RETRY_SECONDS
+            log.critical("sweeping cannot go on, run norikv-resp check: %s", error)
+            return False
 
     def _spent(self) -> bool:
         return self._left <= 0 or time.perf_counter() > self._until

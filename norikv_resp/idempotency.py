@@ -106,6 +106,8 @@ class Idempotency:
         before = keyspace.changes
         reply = execute()
         if keyspace.changes != before:
+            if row != idem_row(database.idem_epoch, scope):
+                raw = None  # Flushed: the old epoch's record is reclaimed with its epoch.
             self._store(database, scope, ttl, print_, reply, raw)
         return reply
 

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from norikv_resp import longstrings
 from norikv_resp.clock import Clock
+from norikv_resp.config import StartupError
 from norikv_resp.encoding import (
     CHUNK,
     CURSOR_EXPIRY,
     FIRST_EPOCH,
     IDS_ROW,
+    PLAIN,
     PRESENT,
     RECLAIM_COLLECTION,
     RECLAIM_IDEM,
     RECLAIM_NAMESPACE,
+    ROW_DATABASE,
     STRING,
     Chunks,
     Collection,
@@ -47,16 +50,19 @@ from norikv_resp.errors import ReplyError, WrongType
 if TYPE_CHECKING:
     from norikv_resp.store import Store
 
-#: What one cached record costs beside its key and value, in bytes (measured with tracemalloc).
-RECORD_OVERHEAD = 320
+#: What is kept of a key: of a plain string its row's value, which the overlay holds as well, of
+#: everything else the decoded record. Records are tuples that the collector walks over, and take
+#: three objects instead of one.
+Cached = bytes | Record
+
+#: What a cached key costs beside itself and its value, in bytes (measured with tracemalloc).
+PLAIN_OVERHEAD, RECORD_OVERHEAD = 140, 320
 
 #: Rows that one merged read of a scan fetches, and bytes after which a scan stops early.
 PAGE_ROWS, PAGE_BYTES = 256, 4 << 20
 
 #: How many strings are remembered as built piece by piece (OBJECT ENCODING raw).
 RAW_REMEMBERED = 10_000
-
-_new_record = tuple.__new__
 
 
 class Watcher(Protocol):
@@ -123,6 +129,20 @@ class Keyspace:
         self._load_expiry_cursor()
         for database in self.databases:
             database.load()
+        self._refuse_hidden_keys()
+
+    def _refuse_hidden_keys(self) -> None:
+        """Keys beyond the configured number of databases would neither be seen nor swept."""
+        low = database_row(len(self.databases))
+        for row, raw in self.store.range(low, prefix_end(ROW_DATABASE)):
+            keys = decode_database(raw).keys
+            if keys:
+                number = int.from_bytes(row[1:], "big")
+                self.store.close()
+                raise StartupError(
+                    f"database {number} holds {keys} keys, but databases is "
+                    f"{len(self.databases)}: set it to {number + 1} or more"
+                )
 
     def _load_expiry_cursor(self) -> None:
         self.expiry_cursor = self.store.get(CURSOR_EXPIRY) or expiry_bound(0)
@@ -284,8 +304,8 @@ class Database:
         self.expires = 0
         # Derived, and the cache.
         self.prefix = namespace_prefix(0)
-        self.young: dict[bytes, Record] = {}
-        self.older: dict[bytes, Record] = {}
+        self.young: dict[bytes, Cached] = {}
+        self.older: dict[bytes, Cached] = {}
 
     # ---- the database row
 
@@ -340,11 +360,9 @@ class Database:
 
     def get(self, key: bytes) -> Record | None:
         """The record of a key that exists; None if there is none or its deadline has passed."""
-        record = self.young.get(key)
+        record = self._record(key)
         if record is None:
-            record = self._find(key)
-            if record is None:
-                return None
+            return None
         keyspace = self.keyspace
         if record[2] > keyspace.need:
             keyspace.need = record[2]
@@ -394,10 +412,19 @@ class Database:
         version = (record.term, record.index)
         return version if version > self.floor else self.floor
 
+    def _record(self, key: bytes) -> Record | None:
+        """The stored record, expired or not, through the cache."""
+        cached = self.young.get(key)
+        if cached is None:
+            return self._find(key)
+        return decode_record(cached) if isinstance(cached, bytes) else cached
+
     def _find(self, key: bytes) -> Record | None:
         """The stored record, expired or not, from the older generation, memory or LevelDB."""
-        record = self.older.get(key)
-        if record is None:
+        cached = self.older.get(key)
+        if cached is not None:
+            record = decode_record(cached) if isinstance(cached, bytes) else cached
+        else:
             keyspace = self.keyspace
             store = keyspace.store
             row = self.prefix + key
@@ -407,20 +434,21 @@ class Database:
                     keyspace.depend_on_all()  # an absence that can still be taken back
                 return None
             record = decode_record(raw)
-        self._cache(key, record)
+            cached = raw if raw.startswith(PLAIN) else record
+        self._cache(key, cached)
         return record
 
-    def _cache(self, key: bytes, record: Record) -> None:
-        """Keep a decoded record in the younger generation, instead of the one it may have."""
+    def _cache(self, key: bytes, cached: Cached) -> None:
+        """Keep something in the younger generation, instead of what it may have of the key."""
         keyspace = self.keyspace
         before = self.young.get(key)
         if before is not None:
             keyspace.cache_bytes -= _cached_size(key, before)
-        keyspace.cache_bytes += _cached_size(key, record)
+        keyspace.cache_bytes += _cached_size(key, cached)
         if keyspace.cache_bytes > keyspace.cache_size // 2:
             keyspace.make_room()
-            keyspace.cache_bytes = _cached_size(key, record)
-        self.young[key] = record
+            keyspace.cache_bytes = _cached_size(key, cached)
+        self.young[key] = cached
 
     def forget(self, key: bytes) -> None:
         """Drop a key from the cache."""
@@ -435,24 +463,22 @@ class Database:
         """Make *key* a string, whatever it was. *expire_at* in Unix ms, 0 for never."""
         keyspace = self.keyspace
         old = self.young.get(key)
-        if old is None:
-            old = self._find(key)
-        if expire_at or len(value) > CHUNK or (old is not None and (old[3] or old[0] != STRING)):
-            self._put_with_care(key, old, value, expire_at)
-            return
-        # The hot path: a short string without a deadline over nothing or its like.
-        if old is None:
+        if type(old) is not bytes or expire_at or len(value) > CHUNK:
+            record = self._record(key)
+            old = self.young.get(key)
+            if expire_at or len(value) > CHUNK or (record is not None and type(old) is not bytes):
+                self._put_with_care(key, record, value, expire_at)
+                return
+        # The hot path: a plain string over nothing or its like.
+        row = pack_head(STRING, 0, keyspace.term, keyspace.index) + value
+        if type(old) is bytes:
+            keyspace.cache_bytes += len(row) - len(old)
+        else:
             self.keys += 1
             keyspace.mark_dirty(self)
-            keyspace.cache_bytes += RECORD_OVERHEAD + len(key) + len(value)
-        elif type(old[5]) is bytes:
-            keyspace.cache_bytes += len(value) - len(old[5])
-        else:
-            self._release_body(old)
-        term, index = keyspace.term, keyspace.index
-        keyspace.store.open[self.prefix + key] = pack_head(STRING, 0, term, index) + value
-        self.young[key] = _new_record(Record, (STRING, term, index, 0, 0, value))
-        keyspace.need = index
+            keyspace.cache_bytes += PLAIN_OVERHEAD + len(key) + len(row)
+        self.young[key] = keyspace.store.open[self.prefix + key] = row
+        keyspace.need = keyspace.index
         keyspace.changes += 1
         if keyspace.cache_bytes > keyspace.cache_size // 2:
             keyspace.make_room()
@@ -480,15 +506,15 @@ class Database:
         caller either carries it over in *value* or has released it.
         """
         keyspace = self.keyspace
-        old = self.young.get(key) or self._find(key)
+        old = self._record(key)
         if old is None:
             self.keys += 1
         else:
             self._tell_lapsed(key, old)
         row_at = self._index_deadline(key, old, expire_at)
         record = Record(type_, keyspace.term, keyspace.index, expire_at, row_at, value)
-        keyspace.store.open[self.prefix + key] = encode_record(record)
-        self._cache(key, record)
+        row = keyspace.store.open[self.prefix + key] = encode_record(record)
+        self._cache(key, row if row.startswith(PLAIN) else record)
         self._staged(key)
 
     def _staged(self, key: bytes) -> None:
@@ -584,11 +610,10 @@ class Database:
 
     def stored(self, key: bytes) -> Record | None:
         """The record of a key, expired or not, without touching the cache."""
-        record = self.young.get(key) or self.older.get(key)
-        if record is None:
-            raw = self.keyspace.store.get(self.prefix + key)
-            record = decode_record(raw) if raw is not None else None
-        return record
+        cached = self.young.get(key) or self.older.get(key)
+        if cached is None:
+            cached = self.keyspace.store.get(self.prefix + key)
+        return decode_record(cached) if isinstance(cached, bytes) else cached
 
     def reclaim(self, key: bytes, record: Record) -> None:
         """Sweeper: remove the rows of a key whose deadline has passed.
@@ -731,9 +756,11 @@ class Database:
             events(self, kind, event, key)
 
 
-def _cached_size(key: bytes, record: Record) -> int:
-    """What a cached record costs, about, in bytes."""
-    value = record[5]
+def _cached_size(key: bytes, cached: Cached) -> int:
+    """What a cached key costs, about, in bytes."""
+    if type(cached) is bytes:
+        return PLAIN_OVERHEAD + len(key) + len(cached)
+    value = cached[5]
     return RECORD_OVERHEAD + len(key) + (len(value) if type(value) is bytes else 0)
 
 

@@ -189,7 +189,7 @@ class MemoryUse(Section):
         96 * MB, 0, LONG_MAX, "Decoded keys and values kept for fast reads.", suggested=True
     )
     overlay_size = Memory(
-        64 * MB,
+        96 * MB,
         4 * MB,
         LONG_MAX,
         "Committed changes that wait in memory to settle in LevelDB. Writers are slowed from"

@@ -4,7 +4,8 @@ Each does the whole common case of its command, gates left out that a hot path
 never meets (see ``Context.refresh``), and returns the encoded reply. It
 returns None before it has changed anything where the general path is needed:
 another arity, options, other types, long values, deadlines that have passed,
-refused writes. ``keys.young`` is the keyspace's cache of decoded records.
+refused writes. ``keys.young`` is the keyspace's cache: of a plain
+string it holds the row's value.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from norikv_resp.command import INT64_MAX, Command, Handler, Request
-from norikv_resp.encoding import CHUNK
+from norikv_resp.encoding import CHUNK, HEAD_SIZE, plain_index
 
 from . import commands, counters
 
@@ -49,22 +50,26 @@ def fast_get(ctx: Context, request: Request) -> bytes | None:
     if len(request) != 2:
         return None
     keys = ctx.keys
-    record = keys.young.get(request[1])
-    if record is None:
-        if keys.keyspace.events is not None:
+    keyspace = keys.keyspace
+    cached = keys.young.get(request[1])
+    if type(cached) is bytes:
+        if keyspace.index > keyspace.store.durable:
+            index = plain_index(cached)
+            if index > keyspace.need:
+                keyspace.need = index
+        value = cached[HEAD_SIZE:]
+    else:
+        if keyspace.events is not None:
             return None
         record = keys.get(request[1])
         if record is None:
+            if cached is not None:
+                return None
             _GET.calls += 1
             return _NULL3 if ctx.resp3 else _NULL
-    value = record[5]
-    if type(value) is not bytes:
-        return None
-    keyspace = keys.keyspace
-    if record[3] and record[3] <= keyspace.now:
-        return None
-    if record[2] > keyspace.need:
-        keyspace.need = record[2]
+        if type(record[5]) is not bytes:
+            return None
+        value = record[5]
     _GET.calls += 1
     size = len(value)
     return _BULKS[size] % value if size < 1024 else b"$%d\r\n%b\r\n" % (size, value)
@@ -104,11 +109,11 @@ def fast_incr(ctx: Context, request: Request) -> bytes | None:
         return None
     keys = ctx.keys
     key = request[1]
-    record = keys.young.get(key)
-    if record is None or record[3]:
+    cached = keys.young.get(key)
+    if type(cached) is not bytes:
         return None
-    value = record[5]
-    if type(value) is not bytes or not 0 < len(value) <= _SAFE_DIGITS:
+    value = cached[HEAD_SIZE:]
+    if not 0 < len(value) <= _SAFE_DIGITS:
         return None
     keyspace = keys.keyspace
     if keyspace.store.refusal is not None or keyspace.events is not None:
@@ -129,17 +134,16 @@ def fast_mget(ctx: Context, request: Request) -> bytes | None:
         return None
     keys = ctx.keys
     keyspace = keys.keyspace
-    young, now, need = keys.young, keyspace.now, keyspace.need
+    young, need = keys.young, keyspace.need
     parts = [b"*%d\r\n" % count]
     for key in request[1:]:
-        record = young.get(key)
-        if record is None:
+        cached = young.get(key)
+        if type(cached) is not bytes:
             return None
-        _, _, index, expire_at, _, value = record
-        if type(value) is not bytes or (expire_at and expire_at <= now):
-            return None
+        index = plain_index(cached)
         if index > need:
             need = index
+        value = cached[HEAD_SIZE:]
         size = len(value)
         parts.append(_BULKS[size] % value if size < 1024 else b"$%d\r\n%b\r\n" % (size, value))
     keyspace.need = need

@@ -167,7 +167,7 @@ class Failures:
             else:
                 self._reopened(segment, rewritten, *end)
 
-        self._pipeline.submit(write, (), done)
+        self._pipeline.submit(write, done)
 
     def _reopened(
         self, segment: Segment, rewritten: list[Entry], checksum: int, offset: int

@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from typing import Protocol
 
+from norikv_resp.durable import make_directory, sync_directory
+
 Buffer = bytes | bytearray | memoryview
 
 
@@ -28,7 +30,8 @@ class Files(Protocol):
     def rename(self, old: str, new: str) -> None: ...
     def unlink(self, path: str) -> None: ...
     def names(self, directory: str) -> list[str]: ...
-    def make_directory(self, path: str) -> None: ...
+    def make_directory(self, path: str) -> None:
+        """Make `path` and what is missing above it, mode 0700, durably."""
 
     def sync_directory(self, path: str) -> None:
         """Put a directory's entries on disk."""
@@ -65,19 +68,10 @@ class OsFiles:
         return os.listdir(directory)
 
     def make_directory(self, path: str) -> None:
-        """Make `path` (mode 0700) unless it is there, durably."""
-        try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            return
-        self.sync_directory(os.path.dirname(os.path.abspath(path)))
+        make_directory(path)
 
     def sync_directory(self, path: str) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_directory(path)
 
     def forget(self, fd: int) -> None:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -22,10 +22,11 @@ from norikv_resp.commitlog.files import Files, OsFiles, write_fully
 from norikv_resp.commitlog.frame import CHECKSUM, HASHED, HEAD_SIZE, HEADER_SYNCED
 from norikv_resp.commitlog.interface import Frame, LogDamage, LogListener
 from norikv_resp.commitlog.pipeline import Limits, Pipeline
+from norikv_resp.commitlog.policy import SyncPolicy
 from norikv_resp.commitlog.segment import HEADER_SIZE, Reader, encode_header
 from norikv_resp.commitlog.spares import Folder, first_segment, take_stock
 from norikv_resp.commitlog.state import OVERHEAD, Entry, Figures, State
-from norikv_resp.commitlog.worker import InlineWorker, SyncPolicy, ThreadWorker, Worker
+from norikv_resp.worker import InlineWorker, ThreadWorker, Worker
 
 SEGMENT_SIZE = 32 << 20
 LIMITS = Limits()
@@ -352,6 +353,7 @@ class SegmentLog:
 def _worker(name: str) -> Worker:
     """Return a thread beside the running loop; without a loop calls are made at once."""
     try:
-        return ThreadWorker(asyncio.get_running_loop(), name)
+        loop = asyncio.get_running_loop()
     except RuntimeError:
         return InlineWorker()
+    return ThreadWorker(name, loop.call_soon_threadsafe)

@@ -10,6 +10,7 @@ Written is what `pump` does, committed what `_advance` does; each step that ends
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -25,10 +26,11 @@ from norikv_resp.commitlog.frame import (
     write_large,
 )
 from norikv_resp.commitlog.interface import CommitError, Frame, LogError, LogListener
+from norikv_resp.commitlog.policy import SyncPolicy
 from norikv_resp.commitlog.segment import HEADER_SIZE, encode_header
 from norikv_resp.commitlog.spares import Folder, Spares, Stock
 from norikv_resp.commitlog.state import Entry, Figures, Round, Segment, State
-from norikv_resp.commitlog.worker import Done, SyncPolicy, Worker
+from norikv_resp.worker import Done, Job, Worker
 
 
 class Limits(NamedTuple):
@@ -179,7 +181,7 @@ class Pipeline:
             self._wrote(segment, entry, checksum)
             self.pump()
 
-        self.submit(write, (), done)
+        self.submit(write, done)
 
     def _wrote(self, segment: Segment, entry: Entry, checksum: int) -> None:
         self._state.wrote(segment, entry, checksum)
@@ -188,15 +190,15 @@ class Pipeline:
         self._figures.frames += 1
         self._figures.bytes += entry.size
 
-    def submit(self, call: Callable[..., Any], args: tuple[Any, ...], done: Done) -> None:
-        """Make a call in the worker, behind those before it."""
-        self._worker.submit(call, args, done)
+    def submit(self, job: Job, done: Done) -> None:
+        """Run a job in the worker, behind those before it."""
+        self._worker.submit(job, done)
 
     def close_later(self, segment: Segment) -> None:
         """Close a file behind the calls that may still be using it."""
         fd, segment.fd = segment.fd, -1
         if fd >= 0:
-            self.submit(self._files.close, (fd,), _ignore)
+            self.submit(partial(self._files.close, fd), _ignore)
 
     # ---- committing
 
@@ -281,7 +283,7 @@ class Pipeline:
             covered.done.append(segment)
             self._next_sync(covered)
 
-        self.submit(self._files.fdatasync, (segment.fd,), done)
+        self.submit(partial(self._files.fdatasync, segment.fd), done)
 
     def _timed(self, seconds: float) -> None:
         self._figures.syncs += 1

@@ -14,13 +14,14 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from norikv_resp.commitlog.files import Files, write_fully
 from norikv_resp.commitlog.frame import HEADER_SYNCED
 from norikv_resp.commitlog.segment import Reader, file_name
 from norikv_resp.commitlog.state import Segment
-from norikv_resp.commitlog.worker import Done, Worker
+from norikv_resp.worker import Done, Job, Worker
 
 RETRY = 1.0  # seconds between attempts to make a file, after a failure
 _ZEROS = bytes(1 << 20)
@@ -180,13 +181,13 @@ class Spares:
             if segment.reusable and len(self.ready) < self._target + 2:
                 self._rename(segment)
             else:
-                self._submit(self._files.unlink, (segment.path,), self._unlinked)
+                self._submit(partial(self._files.unlink, segment.path), self._unlinked)
         elif self.needed or (len(self.ready) < self._target and self._now() >= self._retry):
             self._create()
 
-    def _submit(self, call: Callable[..., Any], args: tuple[Any, ...], done: Done) -> None:
+    def _submit(self, job: Job, done: Done) -> None:
         self._tending = True
-        self._tender.submit(call, args, done)
+        self._tender.submit(job, done)
 
     def _unlinked(self, _: Any, __: Exception | None, ___: float) -> None:
         self._tending = False  # a file that cannot be unlinked is harmless
@@ -207,7 +208,7 @@ class Spares:
             else:
                 self._finished(Segment(number, path, fd, True, self._folder.segment_size))
 
-        self._submit(rename, (), done)
+        self._submit(rename, done)
 
     def _create(self) -> None:
         """Make a spare: an entry in the directory, then zeros in small synced steps."""
@@ -229,7 +230,7 @@ class Spares:
             else:
                 self._fill(Segment(number, path, fd, False, self._folder.segment_size), 0)
 
-        self._submit(create, (), done)
+        self._submit(create, done)
 
     def _fill(self, segment: Segment, offset: int) -> None:
         """Fill `segment` from `offset`, or hand it over as it is when it is needed now."""
@@ -253,7 +254,7 @@ class Spares:
             else:
                 self._fill(segment, offset + len(zeros))
 
-        self._submit(fill, (), done)
+        self._submit(fill, done)
 
     def _finished(self, segment: Segment) -> None:
         self._tending = False

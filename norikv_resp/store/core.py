@@ -169,7 +169,7 @@ class Store:
         try:
             return db.get(row, verify_checksums=True)
         except LevelDBError as error:
-            raise ReadFailed(f"LevelDB cannot read: {error}") from error
+            raise ReadFailed(f"LevelDB cannot read, run norikv-resp check: {error}") from error
 
     def is_pending(self, row: bytes) -> bool:
         """Whether a change of this row is staged and not committed yet."""
@@ -201,7 +201,7 @@ class Store:
             finally:
                 cursor.close()
         except LevelDBError as error:
-            raise ReadFailed(f"LevelDB cannot read: {error}") from error
+            raise ReadFailed(f"LevelDB cannot read, run norikv-resp check: {error}") from error
 
     # -- writing --------------------------------------------------------------------------
 
@@ -458,8 +458,12 @@ class Store:
 
     def _due(self) -> bool:
         return (
-            self._hurry or self._committed.size > self._options.settle_from or self._over_budget()
+            self._hurry or self._committed.size > self._settle_from() or self._over_budget()
         )
+
+    def _settle_from(self) -> float:
+        """Bytes that a layer has before it is worth settling, or syncing under `no`."""
+        return self._options.settle_from * self._options.overlay_limit
 
     def _over_budget(self) -> bool:
         """Whether the log has grown past its budget since the checkpoint."""
@@ -542,7 +546,7 @@ class Store:
         if (
             self._policy != "no"
             or elapsed >= self._options.sync_no_later
-            or self._written.size > self._options.settle_from
+            or self._written.size > self._settle_from()
             or self._hurry
         ):
             self._sync()

@@ -17,6 +17,8 @@ from typing import Any, Protocol, cast
 
 import plyvel
 
+from norikv_resp.durable import sync_directory
+
 LevelDBError: type[Exception] = plyvel.Error
 CorruptionError: type[Exception] = plyvel.CorruptionError
 
@@ -178,15 +180,6 @@ def move_logs_aside(db: Path, aside: Path) -> int:
     sync_directory(db)
     sync_directory(db.parent)
     return len(numbers)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the entries of a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 class LogFile:

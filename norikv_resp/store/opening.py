@@ -41,7 +41,7 @@ from norikv_resp.store.recovery import (
     replay,
 )
 from norikv_resp.store.settle import Settler
-from norikv_resp.store.worker import CallSoon, ThreadWorker, Worker
+from norikv_resp.worker import CallSoon, ThreadWorker, Worker
 
 
 @dataclass(frozen=True, slots=True)

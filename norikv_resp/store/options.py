@@ -13,13 +13,14 @@ class StoreOptions:
 
     overlay_limit: int = 96 << 20
     """Memory for records that are not in LevelDB yet; writers are slowed from half of it."""
-    settle_from: int = 32 << 20
-    """Synced records below this size wait for overwrites before they settle."""
+    settle_from: float = 0.3
+    """Share of the overlay that synced records fill before they settle; below it they wait for
+    overwrites. They and what gathers while they settle fit below the half that slows writers."""
     log_budget: int = 64 << 20
     """Bytes of frames between checkpoints."""
     log_records: int = 600_000
     """Records in frames between checkpoints."""
-    batch_records: int = 500
+    batch_records: int = 1000
     """Records that one LevelDB batch takes; the loop builds it in about a millisecond."""
     idle_after: float = 1.0
     """Seconds without a commit after which everything settles."""

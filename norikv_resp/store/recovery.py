@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from norikv_resp.commitlog import CommitLog, Frame, LogDamage
+from norikv_resp.durable import make_directory, sync_directory
 from norikv_resp.store.errors import DirectoryInUse, NewerFormat, StoreDamage, StoreError
 from norikv_resp.store.layers import Layer, cost
 from norikv_resp.store.leveldb import (
@@ -31,7 +32,6 @@ from norikv_resp.store.leveldb import (
     Opener,
     move_logs_aside,
     rebuild_tables,
-    sync_directory,
 )
 from norikv_resp.store.mark import (
     FORMAT,
@@ -86,18 +86,6 @@ class DataDirectory:
     def release(self) -> None:
         """Let others use the directory."""
         os.close(self._fd)
-
-
-def make_directory(path: Path) -> None:
-    """Make `path` and what is missing above it, mode 0700, durably."""
-    missing = path.absolute()
-    made = []
-    while not missing.exists():
-        made.append(missing)
-        missing = missing.parent
-    for directory in reversed(made):
-        directory.mkdir(mode=0o700, exist_ok=True)
-        sync_directory(directory.parent)
 
 
 @dataclass(slots=True)
@@ -212,7 +200,7 @@ def replay(directory: DataDirectory, log: LocalLog, mark: Mark, *, salvage: bool
             frames += 1
     except LogDamage as damage:
         hint = ""
-        if layer.last < mark.contained:
+        if damage.saved_through < mark.contained:
             hint = " (this may be a copy that was taken from a running server)"
         raise StoreDamage(
             f"the commit log is damaged: {damage.path} at byte {damage.offset}:"

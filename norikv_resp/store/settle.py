@@ -40,7 +40,7 @@ from norikv_resp.store.mark import (
     encode_format,
     encode_mark,
 )
-from norikv_resp.store.worker import Worker
+from norikv_resp.worker import Worker
 
 BATCH_BYTES = 1 << 20
 """A batch ends at this size, so that large values do not make one long write."""
@@ -112,7 +112,6 @@ class Settler:
         self._taken = 0
         self._taken_cost = 0
         self._taken_mark = mark
-        self._began = 0.0
         # LevelDB's log files: the one that took the last batch, and older ones with the
         # index that is safe once they are gone.
         self._file: LogFile | None = None
@@ -189,13 +188,11 @@ class Settler:
         self._taken_mark = mark
         self.stats.records += written
         self.stats.coalesced += taken - written
-        self._began = perf_counter()
         self._writer.submit(batch.write, self._written)
 
-    def _written(self, _: Any, error: BaseException | None) -> None:
+    def _written(self, _: Any, error: Exception | None, took: float) -> None:
         """The batch is in LevelDB's memtable and log, or LevelDB has failed."""
         self._busy = False
-        took = perf_counter() - self._began
         stats = self.stats
         stats.batches += 1
         if took > STALL:
@@ -225,7 +222,7 @@ class Settler:
         self.settled = max(self.settled, self.round.last)
         self.round = None
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: Exception) -> None:
         self.failed = str(error) or type(error).__name__
         self._retry_at = 0.0
 
@@ -248,7 +245,7 @@ class Settler:
         self._requesting = True
         self._flusher.submit(lambda: db.compact_range(start=b"\0", stop=b"\0"), self._requested)
 
-    def _requested(self, _: Any, error: BaseException | None) -> None:
+    def _requested(self, _: Any, error: Exception | None, _seconds: float) -> None:
         self._requesting = False
         self.poll()
         self.progress()
@@ -277,7 +274,7 @@ class Settler:
         """Look for a newer log file, since the last batch did not lengthen the known one."""
         self._busy = True
 
-        def located(names: Any, error: BaseException | None) -> None:
+        def located(names: Any, error: Exception | None, _seconds: float) -> None:
             self._busy = False
             numbers = [] if error is not None else log_numbers(names)
             file = self._file
@@ -352,7 +349,7 @@ class Settler:
                 return False
         return True
 
-    def _reopened(self, result: Any, error: BaseException | None) -> None:
+    def _reopened(self, result: Any, error: Exception | None, _seconds: float) -> None:
         self._reopening = False
         if error is not None:
             self.failed = str(error) or type(error).__name__
@@ -414,7 +411,7 @@ class Settler:
     def _wait_for_table(self) -> None:
         """Request tables until one holds what is settled; LevelDB may drop a request."""
         for _ in range(5):
-            if self.failed or self.checkpointed >= self.settled:
+            if not self.idle or self.checkpointed >= self.settled:
                 return
             self._request()
             self._drain()

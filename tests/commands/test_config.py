@@ -46,7 +46,7 @@ def test_live_options_are_followed(start_server: StartServer, connect: Connect) 
     second.send(b"*1\r\n$1048577\r\n")
     assert second.read() == ErrorReply("ERR Protocol error: invalid bulk length")
     info = wire.ok("INFO", "norikv")
-    assert b"overlay_limit:67108864" in info
+    assert b"overlay_limit:100663296" in info
     wire.ok("CONFIG", "SET", "overlay-size", "32mb", "cache-size", "5mb")
     info = wire.ok("INFO", "norikv")
     assert b"overlay_limit:33554432" in info

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from norikv_resp.commitlog import SegmentLog
 from norikv_resp.store import (
     LevelDBOptions,
@@ -23,6 +21,8 @@ from norikv_resp.store import (
     repair_store,
 )
 from norikv_resp.store.leveldb import open_leveldb
+from norikv_resp.store.opening import Workers
+from norikv_resp.worker import ThreadWorker
 from tests.unit.store_fakes import Heard, Trouble, TroubledDB
 
 TINY = StoreOptions(
@@ -43,7 +43,10 @@ class Run:
 
     def __init__(self, path: Path, **arguments: Any) -> None:
         arguments.setdefault("options", TINY)
-        self.store: Store = open_store(path, log=small_log, **arguments)
+        self.writer, self.flusher = ThreadWorker("writer", None), ThreadWorker("flusher", None)
+        self.store: Store = open_store(
+            path, log=small_log, workers=Workers(self.writer, self.flusher), **arguments
+        )
         self.store.listener = self.heard = Heard()
         self.now = 0.0
 
@@ -58,8 +61,8 @@ class Run:
 
     def breathe(self) -> None:
         """Deliver what the threads have done so far, and let time pass."""
-        self.store._settler._writer._deliver()  # type: ignore[attr-defined]
-        self.store._settler._flusher._deliver()  # type: ignore[attr-defined]
+        self.writer.deliver()
+        self.flusher.deliver()
         self.tick()
 
     def wait(self, condition: Any, seconds: float = 10.0) -> None:

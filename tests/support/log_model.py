@@ -6,8 +6,10 @@ import errno
 import random
 
 from norikv_resp.commitlog import CommitError, Frame, Limits, SegmentLog
-from norikv_resp.commitlog.worker import SyncPolicy, Worker
-from tests.support.power import ManualWorker, PowerFiles
+from norikv_resp.commitlog.policy import SyncPolicy
+from norikv_resp.worker import Worker
+from tests.support.power import PowerFiles
+from tests.support.workers import ManualWorker
 
 
 class FixedPolicy(SyncPolicy):

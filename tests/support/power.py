@@ -11,11 +11,9 @@ import errno
 import os
 import random
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from norikv_resp.commitlog.files import Buffer
-from norikv_resp.commitlog.worker import Done, Job
 
 PAGE = 4096
 
@@ -196,31 +194,3 @@ class PowerFiles:
 
     def forget(self, fd: int) -> None:
         self.open_files[fd].forget()
-
-
-class ManualWorker:
-    """A `Worker` whose calls wait until the test lets them happen."""
-
-    def __init__(self) -> None:
-        self.jobs: list[Job] = []
-
-    def submit(self, call: Callable[..., Any], args: tuple[Any, ...], done: Done) -> None:
-        self.jobs.append((call, args, done))
-
-    def step(self) -> None:
-        """Make the oldest call and report it."""
-        call, args, done = self.jobs.pop(0)
-        error: Exception | None = None
-        result: Any = None
-        try:
-            result = call(*args)
-        except OSError as failure:
-            error = failure
-        done(result, error, 0.0001)
-
-    def drain(self) -> None:
-        while self.jobs:
-            self.step()
-
-    def close(self) -> None:
-        self.drain()

@@ -1,10 +1,10 @@
-"""A commit log in memory, workers that run when told, and LevelDBs that misbehave."""
+"""A commit log in memory, workers run by hand, and LevelDBs that misbehave."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from norikv_resp.commitlog import CommitError, Frame, LogDamage, LogListener
 from norikv_resp.store import Store, StoreOptions, open_store
 from norikv_resp.store.leveldb import LevelDBOptions, open_leveldb
 from norikv_resp.store.opening import Workers
+from tests.support.workers import ManualWorker
 
 SMALL = StoreOptions(
     settle_from=0,
@@ -126,40 +127,6 @@ class MemoryLog:
 
     def stats(self) -> Mapping[str, int | float | str]:
         return {"frames": len(self.disk.frames)}
-
-
-class ManualWorker:
-    """Holds jobs until `step`; what a deterministic scheduler needs."""
-
-    def __init__(self) -> None:
-        self.jobs: deque[tuple[Callable[[], Any], Callable[[Any, BaseException | None], None]]] = (
-            deque()
-        )
-        self.manual = True
-
-    def submit(
-        self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None]
-    ) -> None:
-        self.jobs.append((job, done))
-
-    def step(self) -> bool:
-        if not self.jobs:
-            return False
-        job, done = self.jobs.popleft()
-        result, error = None, None
-        try:
-            result = job()
-        except Exception as raised:
-            error = raised
-        done(result, error)
-        return True
-
-    def drain(self) -> None:
-        while self.step():
-            pass
-
-    def close(self) -> None:
-        self.drain()
 
 
 class Trouble:

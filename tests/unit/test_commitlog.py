@@ -22,10 +22,11 @@ from norikv_resp.commitlog import (
     SegmentLog,
     inspect,
 )
-from norikv_resp.commitlog.worker import SyncPolicy
+from norikv_resp.commitlog.policy import SyncPolicy
 from tests.support.late_log import LateLog
 from tests.support.log_model import FixedPolicy, Model
-from tests.support.power import ManualWorker, PowerFiles
+from tests.support.power import PowerFiles
+from tests.support.workers import ManualWorker
 
 SIZE = 32768
 
@@ -104,7 +105,7 @@ def test_one_sync_in_the_thread_covers_what_was_written_before_it() -> None:
     assert listener.events == [("commit", 1)]
     worker.step()
     assert listener.events == [("commit", 1), ("commit", 3), ("synced", 3)]
-    assert worker.jobs == []
+    assert not worker.jobs
 
 
 def test_unsynced_bytes_force_a_sync() -> None:
@@ -302,7 +303,7 @@ def test_a_needed_spare_is_used_before_it_is_filled() -> None:
     tender.step()  # the directory entry
     assert log.committed < 59
     while log.committed < 59:
-        tender.step()
+        assert tender.step()
     files.lose_power()
     assert len(opened(files)[2]) == 59
 
