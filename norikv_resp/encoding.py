@@ -67,6 +67,7 @@ PLAIN = bytes((STRING, 0))
 pack_head = _head.pack
 _unpack_head = _head.unpack_from
 _unpack_u64 = _u64.unpack_from
+_unpack_two_u64 = _two_u64.unpack_from
 HEAD_SIZE = _head.size
 
 
@@ -74,6 +75,12 @@ def plain_index(raw: bytes) -> int:
     """The index of a plain string's version, from its row's value."""
     index: int = _unpack_u64(raw, 10)[0]
     return index
+
+
+def plain_version(raw: bytes) -> tuple[int, int]:
+    """The version of a plain string, the database's floor left out, from its row's value."""
+    term, index = _unpack_two_u64(raw, 2)
+    return term, index
 
 
 class CorruptRecord(Exception):
@@ -162,6 +169,11 @@ def reclaim_row(index: int, kind: int, number: int) -> bytes:
     order of arrival and its reader never goes back over what it has removed.
     """
     return ROW_RECLAIM + _key_u64.pack(index) + bytes((kind,)) + _key_u64.pack(number)
+
+
+def reclaim_bound(index: int) -> bytes:
+    """The least reclamation row of a command's index; a bound for ranges."""
+    return ROW_RECLAIM + _key_u64.pack(index)
 
 
 def split_reclaim_row(row: bytes) -> tuple[int, int, int]:

@@ -37,6 +37,7 @@ from norikv_resp.encoding import (
     idem_prefix,
     idem_row,
     namespace_prefix,
+    reclaim_bound,
     reclaim_row,
     split_expiry_row,
     split_idem_expiry_row,
@@ -71,7 +72,6 @@ _PREFIX_OF_KIND: dict[int, Callable[[int], bytes]] = {
     RECLAIM_NAMESPACE: namespace_prefix,
     RECLAIM_IDEM: idem_prefix,
 }
-_QUEUE_END = prefix_end(ROW_RECLAIM)
 
 
 class Host(Protocol):
@@ -317,7 +317,9 @@ class Sweeper:
         store = self._keyspace.store
         self._drop_emptied()
         while not self._spent():
-            found = store.range(self._reclaim_cursor, _QUEUE_END, limit=GROUP)
+            # Not what this step queues itself: more may come in front of it.
+            stop = reclaim_bound(self._keyspace.index + (not self._staging))
+            found = store.range(self._reclaim_cursor, stop, limit=GROUP)
             for row, value in found:
                 if not self._empty(row, value):
                     return True

@@ -1,4 +1,4 @@
-"""The hot paths of GET, SET, INCR and MGET.
+"""The hot paths of GET, SET, INCR, MGET and CAS.
 
 Each does the whole common case of its command, gates left out that a hot path
 never meets (see ``Context.refresh``), and returns the encoded reply. It
@@ -10,12 +10,13 @@ string it holds the row's value.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from norikv_resp.command import INT64_MAX, Command, Handler, Request
-from norikv_resp.encoding import CHUNK, HEAD_SIZE, plain_index
+from norikv_resp.encoding import CHUNK, HEAD_SIZE, plain_index, plain_version
 
-from . import commands, counters
+from . import commands, counters, versions
 
 if TYPE_CHECKING:
     from norikv_resp.context import Context
@@ -43,6 +44,10 @@ def _declared(handler: Handler) -> Command:
 
 _GET, _SET = _declared(commands.get), _declared(commands.set_)
 _INCR, _MGET = _declared(counters.incr), _declared(commands.mget)
+_CAS = _declared(versions.cas)
+
+#: A version in the one way in which it is written, so that other bytes are another version.
+_is_version = re.compile(rb"0|[1-9][0-9]{0,17}-[1-9][0-9]{0,17}").fullmatch
 
 
 def fast_get(ctx: Context, request: Request) -> bytes | None:
@@ -151,9 +156,40 @@ def fast_mget(ctx: Context, request: Request) -> bytes | None:
     return b"".join(parts)
 
 
+def fast_cas(ctx: Context, request: Request) -> bytes | None:
+    """CAS without options of a cached short string, won or lost."""
+    if len(request) != 4:
+        return None
+    keys = ctx.keys
+    _, key, version, value = request
+    cached = keys.young.get(key)
+    if type(cached) is not bytes or keys.floor[0]:
+        return None
+    keyspace = keys.keyspace
+    if keyspace.store.refusal is not None or keyspace.events is not None or len(value) > CHUNK:
+        return None
+    term, index = plain_version(cached)
+    current = b"%d-%d" % (term, index)
+    if version == current:
+        keyspace.index += 1
+        keys.put(key, value)
+        _CAS.calls += 1
+        staged = b"%d-%d" % (keyspace.term, keyspace.index)
+        null = _NULL3 if ctx.resp3 else _NULL
+        return b"*3\r\n:1\r\n$%d\r\n%b\r\n%b" % (len(staged), staged, null)
+    if _is_version(version) is None:
+        return None
+    if index > keyspace.need:
+        keyspace.need = index
+    held = cached[HEAD_SIZE:]
+    _CAS.calls += 1
+    return b"*3\r\n:0\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(current), current, len(held), held)
+
+
 def register(api: ModuleAPI) -> None:
     """Give the commands their hot paths."""
     api.fast(b"GET", fast_get)
     api.fast(b"SET", fast_set)
     api.fast(b"INCR", fast_incr)
     api.fast(b"MGET", fast_mget)
+    api.fast(b"CAS", fast_cas)
