@@ -88,8 +88,10 @@ class Config(Options):
         try:
             with open(path, "rb") as file:
                 content = file.read()
-        except OSError as error:
-            raise StartupError(f"can't read configuration file {path}: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # a path with a NUL or a lone surrogate
+            shown = path.encode("ascii", "backslashreplace").decode()
+            reason = error.strerror if isinstance(error, OSError) else "not a path"
+            raise StartupError(f"can't read configuration file {shown}: {reason}") from None
         self._read_lines(content, path, depth)
 
     def _read_lines(self, content: bytes, source: str, depth: int) -> None:

@@ -171,6 +171,11 @@ def reclaim_row(index: int, kind: int, number: int) -> bytes:
     return ROW_RECLAIM + _key_u64.pack(index) + bytes((kind,)) + _key_u64.pack(number)
 
 
+def reclaim_bound(index: int) -> bytes:
+    """The least reclamation row of a command's index; a bound for ranges."""
+    return ROW_RECLAIM + _key_u64.pack(index)
+
+
 def split_reclaim_row(row: bytes) -> tuple[int, int, int]:
     """``(index, kind, number)`` of a reclamation row; CorruptRecord if it is not one."""
     if len(row) != 18 or not RECLAIM_COLLECTION <= row[9] <= RECLAIM_IDEM:

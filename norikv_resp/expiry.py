@@ -37,6 +37,7 @@ from norikv_resp.encoding import (
     idem_prefix,
     idem_row,
     namespace_prefix,
+    reclaim_bound,
     reclaim_row,
     split_expiry_row,
     split_idem_expiry_row,
@@ -71,7 +72,6 @@ _PREFIX_OF_KIND: dict[int, Callable[[int], bytes]] = {
     RECLAIM_NAMESPACE: namespace_prefix,
     RECLAIM_IDEM: idem_prefix,
 }
-_QUEUE_END = prefix_end(ROW_RECLAIM)
 
 
 class Host(Protocol):
@@ -250,26 +250,36 @@ class Sweeper:
         keyspace = self._keyspace
         stop = expiry_bound(keyspace.now + 1)
         by_epoch = {database.epoch: database for database in keyspace.databases}
+        keyspace.expiry_cursor, more = self._sweep_rows(
+            keyspace.expiry_cursor, stop, lambda row: self._sweep_key(by_epoch, row)
+        )
+        return more
+
+    def _sweep_rows(
+        self, low: bytes, stop: bytes, sweep: Callable[[bytes], None]
+    ) -> tuple[bytes, bool]:
+        """Sweep the rows of an index from *low* to *stop* while the budget lasts.
+
+        Returns where to go on, and whether there may be more before *stop*.
+        """
         while not self._spent():
-            found = keyspace.store.range(keyspace.expiry_cursor, stop, limit=GROUP)
+            found = self._keyspace.store.range(low, stop, limit=GROUP)
             for row, _ in found:
-                self._sweep_key(by_epoch, row)
+                try:
+                    sweep(row)
+                except CorruptRecord as error:
+                    log.critical("sweeping met a damaged record, run norikv-resp check: %s", error)
             self._left -= len(found)
             if len(found) < GROUP:
                 # Also over rows deleted by others, which the next seek need not meet again.
-                keyspace.expiry_cursor = max(keyspace.expiry_cursor, stop)
-                return False
-            keyspace.expiry_cursor = found[-1][0] + b"\0"
-        return True
+                return max(low, stop), False
+            low = found[-1][0] + b"\0"
+        return low, True
 
     def _sweep_key(self, by_epoch: dict[int, Database], row: bytes) -> None:
-        try:
-            at, epoch, key = split_expiry_row(row)
-            database = by_epoch.get(epoch)
-            record = database.stored(key) if database is not None else None
-        except CorruptRecord as error:
-            log.critical("sweeping met a damaged record, run norikv-resp check: %s", error)
-            return
+        at, epoch, key = split_expiry_row(row)
+        database = by_epoch.get(epoch)
+        record = database.stored(key) if database is not None else None
         rows = self._rows()
         if database is None:  # flushed
             rows[row] = b""
@@ -284,28 +294,15 @@ class Sweeper:
     # ---- idempotency records
 
     def _sweep_replies(self) -> bool:
-        store = self._keyspace.store
-        now = self._keyspace.now
-        stop = idem_expiry_bound(now + 1)
-        while not self._spent():
-            found = store.range(self._idem_cursor, stop, limit=GROUP)
-            for row, _ in found:
-                try:
-                    self._sweep_reply(row, now)
-                except CorruptRecord as error:
-                    log.critical("sweeping met a damaged record, run norikv-resp check: %s", error)
-            self._left -= len(found)
-            if len(found) < GROUP:
-                self._idem_cursor = max(self._idem_cursor, stop)
-                return False
-            self._idem_cursor = found[-1][0] + b"\0"
-        return True
+        stop = idem_expiry_bound(self._keyspace.now + 1)
+        self._idem_cursor, more = self._sweep_rows(self._idem_cursor, stop, self._sweep_reply)
+        return more
 
-    def _sweep_reply(self, row: bytes, now: int) -> None:
+    def _sweep_reply(self, row: bytes) -> None:
         _, epoch, scope = split_idem_expiry_row(row)
         target = idem_row(epoch, scope)
         raw = self._keyspace.store.get(target)
-        expired = raw is not None and decode_idempotency(raw).expire_at <= now
+        expired = raw is not None and decode_idempotency(raw).expire_at <= self._keyspace.now
         rows = self._rows()
         rows[row] = b""
         if expired:
@@ -320,7 +317,9 @@ class Sweeper:
         store = self._keyspace.store
         self._drop_emptied()
         while not self._spent():
-            found = store.range(self._reclaim_cursor, _QUEUE_END, limit=GROUP)
+            # Not what this step queues itself: more may come in front of it.
+            stop = reclaim_bound(self._keyspace.index + (not self._staging))
+            found = store.range(self._reclaim_cursor, stop, limit=GROUP)
             for row, value in found:
                 if not self._empty(row, value):
                     return True

@@ -8,9 +8,10 @@ batch's replies until that index is durable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
+from norikv_resp import longstrings
 from norikv_resp.clock import Clock
 from norikv_resp.config import StartupError
 from norikv_resp.encoding import (
@@ -27,10 +28,8 @@ from norikv_resp.encoding import (
     STRING,
     Chunks,
     Collection,
-    CorruptRecord,
     DatabaseRecord,
     Record,
-    chunk_row,
     database_row,
     decode_database,
     decode_ids,
@@ -393,7 +392,7 @@ class Database:
         if type(value) is bytes:
             return value
         assert isinstance(value, Chunks)
-        return b"".join(self._chunks(value, 0, value.length))
+        return longstrings.read(self.keyspace.store, value, 0, value.length)
 
     def string_slice(self, record: Record, start: int, end: int) -> bytes:
         """Bytes *start* to *end* (exclusive) of a string; reads only the chunks concerned."""
@@ -401,22 +400,12 @@ class Database:
         if type(value) is bytes:
             return value[start:end]
         assert isinstance(value, Chunks)
-        first = start // CHUNK
-        data = b"".join(self._chunks(value, first * CHUNK, end))
-        return data[start - first * CHUNK : end - first * CHUNK]
+        return longstrings.read(self.keyspace.store, value, start, end)
 
     def string_length(self, record: Record) -> int:
         """The length of a string in bytes. O(1)."""
         value = record.value
         return len(value) if type(value) is bytes else value.length  # type: ignore[union-attr]
-
-    def _chunks(self, chunks: Chunks, start: int, end: int) -> Iterator[bytes]:
-        store = self.keyspace.store
-        for number in range(start // CHUNK, -(-end // CHUNK)):
-            data = store.get(chunk_row(chunks.cid, number))
-            if data is None:
-                raise CorruptRecord(f"chunk {number} of collection {chunks.cid} is missing")
-            yield data
 
     def version(self, record: Record) -> tuple[int, int]:
         """A key's version as it is shown: never below the database's floor."""
@@ -499,7 +488,9 @@ class Database:
     def _put_with_care(self, key: bytes, old: Record | None, value: bytes, expire_at: int) -> None:
         if old is not None:
             self._release_body(old)
-        body: bytes | Chunks = value if len(value) <= CHUNK else self._write_chunks(value)
+        body: bytes | Chunks = value
+        if len(value) > CHUNK:
+            body = longstrings.write(self.keyspace, value)
         self.put_record(key, STRING, body, expire_at)
 
     def put_record(
@@ -518,6 +509,7 @@ class Database:
         old = self._record(key)
         if old is None:
             self.keys += 1
+            keyspace.mark_dirty(self)
         else:
             self._tell_lapsed(key, old)
         row_at = self._index_deadline(key, old, expire_at)
@@ -666,15 +658,6 @@ class Database:
         if old.expire_at and old.expire_at <= keyspace.now and keyspace.lapsed is not None:
             keyspace.lapsed(self, key)
 
-    # ---- long strings
-
-    def _write_chunks(self, value: bytes) -> Chunks:
-        cid = self.keyspace.new_cid()
-        rows = self.keyspace.store.open
-        for number, start in enumerate(range(0, len(value), CHUNK)):
-            rows[chunk_row(cid, number)] = value[start : start + CHUNK]
-        return Chunks(cid, len(value))
-
     def splice(self, key: bytes, record: Record, offset: int, data: bytes) -> int:
         """Overwrite part of a string from *offset*, padding with zeros; the new length.
 
@@ -690,21 +673,9 @@ class Database:
             return len(value)
         chunks = record.value
         if type(chunks) is bytes:
-            chunks = self._write_chunks(chunks) if chunks else Chunks(self.keyspace.new_cid(), 0)
+            chunks = longstrings.write(self.keyspace, chunks)
         assert isinstance(chunks, Chunks)
-        rows = self.keyspace.store.open
-        for number in range(min(offset, length) // CHUNK, -(-end // CHUNK)):
-            start = number * CHUNK
-            stop = min(start + CHUNK, max(end, length))
-            old = b""
-            if start < length:
-                old = self.keyspace.store.get(chunk_row(chunks.cid, number)) or b""
-            fresh = bytearray(old.ljust(stop - start, b"\0"))
-            low, high = max(start, offset), min(stop, end)
-            if low < high:
-                fresh[low - start : high - start] = data[low - offset : high - offset]
-            rows[chunk_row(chunks.cid, number)] = bytes(fresh)
-        chunks = Chunks(chunks.cid, max(end, length))
+        chunks = longstrings.overwrite(self.keyspace, chunks, offset, data)
         self.put_record(key, STRING, chunks, record.expire_at)
         return chunks.length
 

@@ -472,9 +472,7 @@ def mget(ctx: Context, key: list[bytes]) -> list[bytes | None]:
     keys = ctx.keys
     found: list[bytes | None] = []
     for one in key:
-        record = keys.get(one)
-        if record is None:
-            keys.notify("m", b"keymiss", one)
+        record = model.find(keys, one)
         is_string = record is not None and record.type == STRING
         found.append(keys.string_value(record) if record is not None and is_string else None)
     return found
@@ -652,9 +650,8 @@ def lcs_(
 
 
 def _lcs_operand(ctx: Context, key: bytes) -> bytes:
-    record = ctx.keys.get(key)
+    record = model.find(ctx.keys, key)
     if record is None:
-        ctx.keys.notify("m", b"keymiss", key)
         return b""
     if record.type != STRING:
         raise LCS_NEEDS_STRINGS

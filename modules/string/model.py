@@ -34,6 +34,14 @@ def digest(value: bytes) -> bytes:
     return xxhash.xxh3_64_hexdigest(value).encode()
 
 
+def find(keys: Database, key: bytes) -> Record | None:
+    """The record of any type that a reading command asks for; misses are announced."""
+    record = keys.get(key)
+    if record is None:
+        keys.notify("m", b"keymiss", key)
+    return record
+
+
 def read(keys: Database, key: bytes) -> Record | None:
     """The string record that a reading command asks for; misses are announced. WrongType."""
     record = keys.get_typed(key, STRING)

@@ -54,9 +54,8 @@ def mgetver(ctx: Context, key: list[bytes]) -> list[list[bytes | None] | None]:
     keys = ctx.keys
     found: list[list[bytes | None] | None] = []
     for one in key:
-        record = keys.get(one)
+        record = model.find(keys, one)
         if record is None:
-            keys.notify("m", b"keymiss", one)
             found.append(None)
             continue
         value = keys.string_value(record) if record.type == STRING else None

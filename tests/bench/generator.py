@@ -222,30 +222,44 @@ class Counters:
         self.wins = self.attempts = 0
 
 
-class CasClient(Client):
+class Incrementer(Client):
+    """Increments one counter after the other until the time is up; `attempt` says how."""
+
+    def __init__(self, done: asyncio.Future[None], counters: Counters) -> None:
+        super().__init__(done)
+        self.counters = counters
+        self.key = b""
+
+    def start(self) -> None:
+        counters = self.counters
+        if time.perf_counter() > counters.until:
+            self.finish()
+            return
+        self.key = counters.pick(counters.keys)
+        self.attempt()
+
+    def attempt(self) -> None:
+        """Try to increment the counter `key`."""
+        raise NotImplementedError
+
+    def won(self) -> None:
+        """The counter was incremented: on to the next."""
+        self.counters.wins += 1
+        self.start()
+
+
+class CasClient(Incrementer):
     """CAS with what this client last knew of the key; a refusal says what to try next.
 
     One round trip an attempt, the first one included.
     """
 
     def __init__(self, done: asyncio.Future[None], counters: Counters) -> None:
-        super().__init__(done)
-        self.counters = counters
-        self.key = b""
+        super().__init__(done, counters)
         self.known: dict[bytes, tuple[bytes, int]] = {}
 
-    def start(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
-        counters = self.counters
-        if time.perf_counter() > counters.until:
-            self.finish()
-            return
-        self.key = counters.pick(counters.keys)
-        self._attempt(*self.known.get(self.key, (b"0", 0)))
-
-    def _attempt(self, version: bytes, count: int) -> None:
+    def attempt(self) -> None:
+        version, count = self.known.get(self.key, (b"0", 0))
         self.counters.attempts += 1
         self.transport.write(request(b"CAS", self.key, version, b"%d" % (count + 1)))
 
@@ -262,35 +276,21 @@ class CasClient(Client):
         if parts[1] == b":1":
             known = self.known.get(self.key)
             self.known[self.key] = version, (known[1] if known else 0) + 1
-            self.counters.wins += 1
-            self._begin()
+            self.won()
         else:
             count = int(parts[5]) if parts[4] != b"$-1" else 0
             self.known[self.key] = version, count
-            self._attempt(version, count)
+            self.attempt()
 
 
-class WatchClient(Client):
+class WatchClient(Incrementer):
     """WATCH, GET, MULTI, SET, EXEC: two round trips an attempt, the fewest that it takes."""
 
     def __init__(self, done: asyncio.Future[None], counters: Counters) -> None:
-        super().__init__(done)
-        self.counters = counters
-        self.key = b""
+        super().__init__(done, counters)
         self.reading = False
 
-    def start(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
-        counters = self.counters
-        if time.perf_counter() > counters.until:
-            self.finish()
-            return
-        self.key = counters.pick(counters.keys)
-        self._read()
-
-    def _read(self) -> None:
+    def attempt(self) -> None:
         self.counters.attempts += 1
         self.reading = True
         self.transport.write(request(b"WATCH", self.key) + request(b"GET", self.key))
@@ -322,10 +322,9 @@ class WatchClient(Client):
             return
         self.buffer = b""
         if parts[2] == b"*-1":
-            self._read()
+            self.attempt()
         else:
-            self.counters.wins += 1
-            self._begin()
+            self.won()
 
 
 async def cas(args: argparse.Namespace) -> Result:

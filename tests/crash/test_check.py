@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from norikv_resp.store import inspect_store
 from tests.conftest import StartServer
 from tests.support.data import SMALL, Data
 from tests.support.resp import ErrorReply
-from tests.support.server import ServerDiedError, ServerProcess
+from tests.support.server import SMALL_SIZES, ServerDiedError, ServerProcess
 
 pytestmark = pytest.mark.norikv
 
@@ -448,3 +450,61 @@ def test_a_block_that_does_not_verify_is_an_error_and_never_a_missing_key(
         replies = wire.pipeline([("GET", f"k{n:04}") for n in range(3000)])
         assert not [reply for reply in replies if isinstance(reply, ErrorReply)]
         assert 2900 < wire.ok("DBSIZE") == 3001 - replies.count(None)
+
+
+def random_command(rng: random.Random) -> tuple[str, ...]:
+    key, other = (f"k{rng.randrange(30)}" for _ in range(2))
+    big = "x" * rng.choice((10, 1000, 70_000, 140_000))
+    milliseconds = str(rng.choice((1, 20, 300, 60_000)))
+    return rng.choice(
+        (
+            ("SET", key, big),
+            ("SET", key, "v", "PX", milliseconds),
+            ("SETRANGE", key, str(rng.choice((0, 5, 65_530, 200_000))), "patch"),
+            ("APPEND", key, big),
+            ("PEXPIRE", key, milliseconds),
+            ("PEXPIREAT", key, "1"),
+            ("PERSIST", key),
+            ("GETEX", key, "PX", milliseconds),
+            ("RENAME", key, other),
+            ("COPY", key, other, "REPLACE"),
+            ("COPY", key, other, "DB", str(rng.randrange(4)), "REPLACE"),
+            ("MOVE", key, str(rng.randrange(4))),
+            ("DEL", key, other),
+            ("GETDEL", key),
+            ("CAS", key, "0", big, "PX", milliseconds),
+            ("SETVER", key, "v", "IDEM", f"t{rng.randrange(50)}"),
+            ("IDEM", f"t{rng.randrange(50)}", "TTL", milliseconds, "APPEND", key, "x"),
+            ("IDEM", f"t{rng.randrange(5)}", "TTL", milliseconds, "FLUSHDB"),
+            ("SELECT", str(rng.randrange(4))),
+            ("SWAPDB", str(rng.randrange(4)), str(rng.randrange(4))),
+            ("FLUSHDB",) if rng.random() < 0.2 else ("PING",),
+        )
+    )
+
+
+@pytest.mark.parametrize("policy", ["always", "no"])
+def test_nothing_is_found_after_random_commands_and_kills(
+    start_server: StartServer, tmp_path: Path, capsys: Said, policy: str
+) -> None:
+    seed = int(os.environ.get("NORIKV_TEST_SEED", random.randrange(1 << 32)))
+    print(f"NORIKV_TEST_SEED={seed}")
+    rng = random.Random(seed)
+    server = start_server(appendfsync=policy, **SMALL_SIZES)
+    for clean in (False, False, True):
+        with server.wire(timeout=30.0) as wire:
+            for _ in range(40):
+                commands = [random_command(rng) for _ in range(25)]
+                if rng.random() < 0.3:
+                    commands = [("MULTI",), *commands, ("EXEC",)]
+                wire.pipeline(commands)
+                time.sleep(0.002)
+        if clean:
+            assert server.terminate() == 0
+        else:
+            server.kill9()
+        copy = tmp_path / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(server.data, copy)
+        assert check.main([str(copy)]) == 0, capsys.readouterr().out
+        server.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 
@@ -11,14 +10,12 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.crash.ledger import Ledger, Operation
+from tests.support.effort import EFFORT, seeded
 from tests.support.load import ConnectionLostError, LoadClient
 from tests.support.server import LATE_LOG, SMALL_SIZES, ServerProcess
 from tests.support.versions import Version
 
 pytestmark = pytest.mark.norikv
-
-#: More of the same for a long run: NORIKV_TEST_EFFORT=10 takes about ten times as long.
-EFFORT = int(os.environ.get("NORIKV_TEST_EFFORT", "1"))
 
 CLIENTS = 16
 
@@ -67,9 +64,7 @@ async def load_then_kill(
 @pytest.mark.slow
 @pytest.mark.limit(180 * EFFORT)
 def test_acknowledged_writes_survive_kill(start_server: StartServer) -> None:
-    seed = int(os.environ.get("NORIKV_TEST_SEED", random.randrange(1 << 32)))
-    print(f"NORIKV_TEST_SEED={seed}")
-    rng = random.Random(seed)
+    rng = seeded()
     ledgers = [Ledger(number) for number in range(CLIENTS)]
     server = start_server()
     term = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -14,15 +13,13 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.crash.history import Attempt, Seen, check
+from tests.support.effort import EFFORT, seeded
 from tests.support.load import ConnectionLostError, LoadClient
 from tests.support.resp import ErrorReply
 from tests.support.server import ServerProcess
 from tests.support.versions import MISSING, Version
 
 pytestmark = pytest.mark.norikv
-
-#: More of the same for a long run: NORIKV_TEST_EFFORT=10 takes about ten times as long.
-EFFORT = int(os.environ.get("NORIKV_TEST_EFFORT", "1"))
 
 CLIENTS = 20
 KILLS = 8
@@ -173,9 +170,7 @@ async def race(server: ServerProcess, record: Record, rng: random.Random, kills:
 @pytest.mark.slow
 @pytest.mark.limit(150 * EFFORT)
 def test_races_have_one_winner_and_tokens_run_once(start_server: StartServer) -> None:
-    seed = int(os.environ.get("NORIKV_TEST_SEED", random.randrange(1 << 32)))
-    print(f"NORIKV_TEST_SEED={seed}")
-    rng = random.Random(seed)
+    rng = seeded()
     server = start_server()
     record = Record()
     asyncio.run(race(server, record, rng, KILLS * EFFORT))

@@ -95,3 +95,34 @@ def test_one_unreadable_row_stopped_every_sweep(caplog: pytest.LogCaptureFixture
     sweeper.step()
     host.turn()
     assert not host.store.live(b"x")
+
+
+def test_the_count_of_keys_forgot_long_strings_copies_and_renames_over_a_restart(
+    small_segments: None, tmp_path: Path
+) -> None:
+    with Data(tmp_path) as data:
+        data.put(b"long", b"v" * 100_000)
+    with Data(tmp_path) as data:
+        assert data.keyspace.databases[0].keys == 1
+        target = data.keyspace.databases[1]
+        data.write(lambda db: db.move_body(b"long", target, b"long"))
+    with Data(tmp_path) as data:
+        assert [database.keys for database in data.keyspace.databases] == [0, 1, 0, 0]
+    assert check.main([str(tmp_path)]) == 0
+
+
+def test_values_of_a_flushed_database_stayed_on_disk_when_a_sweep_met_an_expired_one() -> None:
+    host = Host()
+    sweeper = Sweeper(host)
+    first, second = host.write().databases
+    first.put(b"flushed", b"v" * 100_000)  # the smaller collection id
+    second.put(b"expired", b"v" * 100_000, host.clock.time + 10)
+    host.turn()
+    host.write().flush([first])
+    host.turn()
+    host.clock.time += 100
+    for _ in range(20):
+        sweeper.step()
+        host.turn()
+    assert not host.store.live(b"r")
+    assert not host.store.live(b"e")

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import StartServer
 from tests.model.driver import Driver
+from tests.support.effort import EFFORT, examples, seeded
 from tests.support.server import LATE_LOG, SMALL_SIZES, ServerProcess
 
 pytestmark = pytest.mark.norikv
 
-#: More of the same for a long run: NORIKV_TEST_EFFORT=10 takes about ten times as long.
-EFFORT = int(os.environ.get("NORIKV_TEST_EFFORT", "1"))
-
 
 @pytest.mark.limit(120 * EFFORT)
-@settings(
-    max_examples=60 * EFFORT,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    print_blob=True,
-)
+@examples(60)
 @given(
     rng=st.randoms(use_true_random=False), steps=st.integers(1, 40), resp=st.sampled_from([2, 3])
 )
@@ -55,9 +47,7 @@ def test_replies_and_versions_agree(
 )
 def test_agreement_survives_restarts(start_server: StartServer, options: dict[str, str]) -> None:
     """Clean stops and kill -9 alike: all that was answered is there, and the term has grown."""
-    seed = int(os.environ.get("NORIKV_TEST_SEED", random.randrange(1 << 32)))
-    print(f"NORIKV_TEST_SEED={seed}")
-    rng = random.Random(seed)
+    rng = seeded()
     server = start_server(**options)
     driver = Driver(server, rng, rng.choice((2, 3)))
     try:

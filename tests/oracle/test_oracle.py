@@ -7,15 +7,13 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.oracle.sequences import TIMES, UNORDERED, Command, Sequences
+from tests.support.effort import EFFORT, examples
 from tests.support.resp import Reply, Wire
 from tests.support.server import ServerProcess
-
-#: More of the same for a long run: NORIKV_TEST_EFFORT=10 takes about ten times as long.
-EFFORT = int(os.environ.get("NORIKV_TEST_EFFORT", "1"))
 
 DATABASES = (0, 1, 15)
 
@@ -97,12 +95,7 @@ def _bag(items: Sequence[Reply]) -> list[bytes]:
 
 
 @pytest.mark.limit(150 * EFFORT)
-@settings(
-    max_examples=200 * EFFORT,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    print_blob=True,
-)
+@examples(200)
 @given(
     rng=st.randoms(use_true_random=False), steps=st.integers(1, 50), resp=st.sampled_from([2, 3])
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from norikv_resp.protocol import ProtocolError, RequestReader
+from tests.support.resp import encode
 from tests.unit.hostile_corpus import CORPUS, UNAUTHENTICATED, Entry
 
 PREFIX = b"ERR Protocol error: "
@@ -126,37 +127,31 @@ def transcript(port: int, data: bytes) -> tuple[bytes, bool]:
         return answer, True
 
 
-def packed(request: list[bytes]) -> bytes:
-    return b"*%d\r\n" % len(request) + b"".join(b"$%d\r\n%b\r\n" % (len(a), a) for a in request)
+def promised(port: int, requests: list[list[bytes]], error: bytes | None) -> tuple[bytes, bool]:
+    """What the server answers to whole requests and then an error, in the form of `transcript`."""
+    answer = b""
+    if requests:
+        answer, _ = transcript(port, b"".join(encode(*request) for request in requests))
+    if error is not None:
+        answer += b"-" + PREFIX + error + b"\r\n"
+    return answer, error is not None
 
 
 def test_redis_gives_the_same_outcome(server: int) -> None:
     for data, requests, error in CORPUS:
-        answer, closed = transcript(server, data)
-        expected = b""
-        if requests:
-            expected, _ = transcript(server, b"".join(map(packed, requests)))
-        if error is not None:
-            expected += b"-" + PREFIX + error + b"\r\n"
-        assert (answer, closed) == (expected, error is not None), data[:100]
+        assert transcript(server, data) == promised(server, requests, error), data[:100]
 
 
 def test_redis_gives_the_same_outcome_before_authentication(server: int) -> None:
     control = socket.create_connection(("127.0.0.1", server), timeout=5)
-    control.sendall(packed([b"CONFIG", b"SET", b"requirepass", b"secret"]))
+    control.sendall(encode(b"CONFIG", b"SET", b"requirepass", b"secret"))
     assert control.recv(100) == b"+OK\r\n"
     try:
         for data, requests, error in UNAUTHENTICATED:
-            answer, closed = transcript(server, data)
             if any(len(request) > 10 for request in requests):
                 continue  # only as an inline command, which has no other form to compare with
-            expected = b""
-            if requests:
-                expected, _ = transcript(server, b"".join(map(packed, requests)))
-            if error is not None:
-                expected += b"-" + PREFIX + error + b"\r\n"
-            assert (answer, closed) == (expected, error is not None), data[:100]
+            assert transcript(server, data) == promised(server, requests, error), data[:100]
     finally:
-        control.sendall(packed([b"CONFIG", b"SET", b"requirepass", b""]))
+        control.sendall(encode(b"CONFIG", b"SET", b"requirepass", b""))
         control.recv(100)
         control.close()

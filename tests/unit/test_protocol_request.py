@@ -13,13 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from norikv_resp.protocol import ProtocolError, RequestReader, split_inline
+from tests.support.resp import encode
 
 Requests = list[list[bytes]]
 PING = b"*1\r\n$4\r\nPING\r\n"
-
-
-def packed(request: list[bytes]) -> bytes:
-    return b"*%d\r\n" % len(request) + b"".join(b"$%d\r\n%b\r\n" % (len(a), a) for a in request)
 
 
 def chunked(data: bytes, rng: random.Random) -> list[bytes]:
@@ -138,7 +135,7 @@ pipelines = st.lists(st.lists(arguments, min_size=1, max_size=20), max_size=30)
 @settings(max_examples=150, deadline=None)
 @given(pipelines, st.integers(0, 2**32), st.booleans())
 def test_every_pipeline_comes_back(requests: Requests, seed: int, lazy: bool) -> None:
-    data = b"".join(map(packed, requests))
+    data = b"".join(encode(*request) for request in requests)
     reader = RequestReader()
     assert read(reader, chunked(data, random.Random(seed)), lazy) == requests
     assert reader.buffered == reader.pending == 0
@@ -147,7 +144,7 @@ def test_every_pipeline_comes_back(requests: Requests, seed: int, lazy: bool) ->
 def test_gets_hands_out_one_by_one() -> None:
     reader = RequestReader()
     assert reader.gets() is None
-    reader.feed(PING + packed([b"GET", b"k"]) + b"*1")
+    reader.feed(PING + encode(b"GET", b"k") + b"*1")
     assert reader.gets() == [b"PING"]
     assert reader.gets() == [b"GET", b"k"]
     assert reader.gets() is None
@@ -158,7 +155,7 @@ def test_gets_hands_out_one_by_one() -> None:
 
 def test_many_arguments_in_small_and_large_chunks() -> None:
     request = [b"RPUSH", *(b"%d" % n for n in range(5000)), b"\r\n", b"x" * 1000, *([b"e"] * 500)]
-    data = packed(request)
+    data = encode(*request)
     for size in (100, 1448, 4096, len(data)):
         reader = RequestReader()
         assert read(reader, [data[i : i + size] for i in range(0, len(data), size)]) == [request]
@@ -166,7 +163,7 @@ def test_many_arguments_in_small_and_large_chunks() -> None:
 
 def test_readers_of_one_thread_do_not_mix() -> None:
     readers = [RequestReader() for _ in range(3)]
-    data = packed([b"SET", b"k", b"v" * 100]) * 50
+    data = encode(b"SET", b"k", b"v" * 100) * 50
     found: list[Requests] = [[], [], []]
     for start in range(0, len(data), 777):
         for reader, requests in zip(readers, found, strict=True):
@@ -179,7 +176,7 @@ def test_readers_of_one_thread_do_not_mix() -> None:
 
 
 def test_threads_have_readers_of_their_own() -> None:
-    data = packed([b"SET", b"k", b"v" * 100]) * 50
+    data = encode(b"SET", b"k", b"v" * 100) * 50
     wrong: list[int] = []
 
     def work() -> None:
@@ -201,8 +198,8 @@ def test_threads_have_readers_of_their_own() -> None:
 
 def test_the_limits_before_authentication_end_with_it() -> None:
     reader = RequestReader(authenticated=False)
-    large = packed([b"SET", b"k", b"v" * 20000])
-    reader.feed(packed([b"AUTH", b"secret"]) + large + PING * 20)
+    large = encode(b"SET", b"k", b"v" * 20000)
+    reader.feed(encode(b"AUTH", b"secret") + large + PING * 20)
     assert reader.take() == [[b"AUTH", b"secret"]]
     reader.authenticated = True
     assert reader.take() == [[b"SET", b"k", b"v" * 20000]]
@@ -215,14 +212,14 @@ def test_the_limits_before_authentication_end_with_it() -> None:
 
 def test_limits_can_be_lowered() -> None:
     reader = RequestReader(max_bulk=100, max_elements=3)
-    reader.feed(packed([b"SET", b"k", b"v" * 100]))
+    reader.feed(encode(b"SET", b"k", b"v" * 100))
     assert len(reader.take()) == 1
-    reader.feed(packed([b"SET", b"k", b"v" * 101]))
+    reader.feed(encode(b"SET", b"k", b"v" * 101))
     with pytest.raises(ProtocolError, match="invalid bulk length"):
         reader.take()
     reader = RequestReader()
     reader.max_elements = 3
-    reader.feed(packed([b"a"] * 4))
+    reader.feed(encode(*[b"a"] * 4))
     with pytest.raises(ProtocolError, match="invalid multibulk length"):
         reader.take()
     reader = RequestReader()
@@ -348,10 +345,10 @@ SEEDS = [
     b"*1\r\n$0\r\n\r\n",
     b"$0\r\n\r\n",
     b"+\r\n",
-    packed([b"SET", b"k", b"a+b=c(d>e~f|g%h"]),
-    packed([b"SET", b"key:%012d" % 7, b"x" * 64]),
-    packed([b"SET", b"k", b"y" * 17000]),
-    packed([b"MSET", *([b"k", b"v"] * 30)]),
+    encode(b"SET", b"k", b"a+b=c(d>e~f|g%h"),
+    encode(b"SET", b"key:%012d" % 7, b"x" * 64),
+    encode(b"SET", b"k", b"y" * 17000),
+    encode(b"MSET", *([b"k", b"v"] * 30)),
 ]
 NOISE = [b"\r", b"\n", b"\r\n", b"*", b"$", b"+", b":", b"-", b"\0", b"1", b"0", b'"', b"'", b"\\"]
 

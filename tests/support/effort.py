@@ -1,0 +1,28 @@
+"""How long random tests run, and what repeats one: NORIKV_TEST_EFFORT and NORIKV_TEST_SEED."""
+
+from __future__ import annotations
+
+import os
+import random
+
+from hypothesis import HealthCheck, settings
+
+#: More of the same for a long run: NORIKV_TEST_EFFORT=10 takes about ten times as long.
+EFFORT = int(os.environ.get("NORIKV_TEST_EFFORT", "1"))
+
+
+def seeded() -> random.Random:
+    """A generator whose seed is printed, so that a failure can be repeated with it."""
+    seed = int(os.environ.get("NORIKV_TEST_SEED", random.randrange(1 << 32)))
+    print(f"NORIKV_TEST_SEED={seed}")
+    return random.Random(seed)
+
+
+def examples(count: int) -> settings:
+    """Hypothesis's settings for tests of which an example is a conversation with a server."""
+    return settings(
+        max_examples=count * EFFORT,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
