@@ -19,6 +19,7 @@ from norikv_resp.commitlog import SegmentLog, decode_rows
 from norikv_resp.store import inspect_store
 from tests.conftest import StartServer
 from tests.support.data import SMALL, Data
+from tests.support.effort import seeded
 from tests.support.resp import ErrorReply
 from tests.support.server import SMALL_SIZES, ServerDiedError, ServerProcess
 
@@ -487,9 +488,7 @@ def random_command(rng: random.Random) -> tuple[str, ...]:
 def test_nothing_is_found_after_random_commands_and_kills(
     start_server: StartServer, tmp_path: Path, capsys: Said, policy: str
 ) -> None:
-    seed = int(os.environ.get("NORIKV_TEST_SEED", random.randrange(1 << 32)))
-    print(f"NORIKV_TEST_SEED={seed}")
-    rng = random.Random(seed)
+    rng = seeded()
     server = start_server(appendfsync=policy, **SMALL_SIZES)
     for clean in (False, False, True):
         with server.wire(timeout=30.0) as wire:

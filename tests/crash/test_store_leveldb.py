@@ -20,6 +20,7 @@ from norikv_resp.store import (
     open_store,
     repair_store,
 )
+from norikv_resp.store.core import FULL
 from norikv_resp.store.leveldb import open_leveldb
 from norikv_resp.store.opening import Workers
 from norikv_resp.worker import ThreadWorker
@@ -94,7 +95,7 @@ def test_memtables_switch_and_free_segments_and_everything_is_there(tmp_path: Pa
         if i % 5 == 0:
             run.breathe()
             time.sleep(0.001)
-    run.wait(lambda: run.store.stats()["checkpoints"] >= 2)
+    run.wait(lambda: int(run.store.stats()["checkpoints"]) >= 2)
     freed = run.store.stats()["checkpoint_index"]
     assert isinstance(freed, int)
     assert freed > 0
