@@ -20,7 +20,6 @@ from norikv_resp.store import (
     open_store,
     repair_store,
 )
-from norikv_resp.store.core import FULL
 from norikv_resp.store.leveldb import open_leveldb
 from norikv_resp.store.opening import Workers
 from norikv_resp.worker import ThreadWorker
