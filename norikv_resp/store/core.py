@@ -457,9 +457,7 @@ class Store:
             settler.step(self._committed.rows)
 
     def _due(self) -> bool:
-        return (
-            self._hurry or self._committed.size > self._settle_from() or self._over_budget()
-        )
+        return self._hurry or self._committed.size > self._settle_from() or self._over_budget()
 
     def _settle_from(self) -> float:
         """Bytes that a layer has before it is worth settling, or syncing under `no`."""
