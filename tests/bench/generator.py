@@ -288,11 +288,15 @@ class WatchClient(Incrementer):
 
     def __init__(self, done: asyncio.Future[None], counters: Counters) -> None:
         super().__init__(done, counters)
-        self.reading = False
+        self.watching = self.reading = False
 
     def attempt(self) -> None:
         self.counters.attempts += 1
         self.reading = True
+        self.read()
+
+    def read(self) -> None:
+        """Ask for the counter, watched."""
         self.transport.write(request(b"WATCH", self.key) + request(b"GET", self.key))
 
     def data_received(self, data: bytes) -> None:
@@ -327,10 +331,37 @@ class WatchClient(Incrementer):
             self.won()
 
 
+class LibraryWatchClient(WatchClient):
+    """The same as client libraries do it: WATCH, wait, GET, wait, then the rest at once."""
+
+    def read(self) -> None:
+        self.watching = True
+        self.transport.write(request(b"WATCH", self.key))
+
+    def data_received(self, data: bytes) -> None:
+        if not self.watching:
+            super().data_received(data)
+            return
+        # What WATCH answered stays in front of what GET will.
+        self.buffer += data
+        if self.buffer == OK:
+            self.watching = False
+            self.transport.write(request(b"GET", self.key))
+        elif not OK.startswith(self.buffer):
+            self.fail(self.buffer)
+
+
+DIALECTS: dict[str, type[Incrementer]] = {
+    "cas": CasClient,
+    "watch": WatchClient,
+    "watch-library": LibraryWatchClient,
+}
+
+
 async def cas(args: argparse.Namespace) -> Result:
     """Increments a second; the sum of the counters must be the number of increments."""
     counters = Counters(args.keys, args.seconds, args.seed)
-    kind = CasClient if args.command == "cas" else WatchClient
+    kind = DIALECTS[args.command]
     with Blocking(args.port) as client:
         for key in counters.keys:
             client.ask(b"DEL", key)
@@ -396,7 +427,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.generator")
     parser.add_argument("mode", choices=("drive", "load", "cas", "probe"))
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--command", choices=("get", "set", "cas", "watch"), default="set")
+    parser.add_argument("--command", choices=("get", "set", *DIALECTS), default="set")
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--keys", type=int, default=100_000)
     parser.add_argument("--size", type=int, default=64, help="bytes of a value")

@@ -157,12 +157,11 @@ def durable(plan: Plan, peer: bool) -> dict[str, float]:
         ):
             if name in plan.wanted:
                 found[name] = throughput(plan, server, "set", pipeline, requests)
-        if "cas" in plan.wanted:
-            dialect = "watch" if peer else "cas"
-            result = generate(
-                server, "cas", command=dialect, keys=50, clients=CLIENTS, seconds=plan.seconds
-            )
-            found["cas"] = result["rate"]
+        for name, dialect in (("cas", "watch"), ("cas-library", "watch-library")):
+            if name in plan.wanted:
+                options = {"keys": 50, "clients": CLIENTS, "seconds": plan.seconds}
+                result = generate(server, "cas", command=dialect if peer else "cas", **options)
+                found[name] = result["rate"]
         if "get-p99" in plan.wanted:
             with writers(server):
                 found["get-p99"] = generate(server, "probe", keys=KEYS, seconds=plan.seconds)["p99"]
