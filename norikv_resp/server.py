@@ -252,11 +252,11 @@ class Server:
 
     def on_rollback(self, rows: Iterable[bytes], error: CommitError) -> None:
         """A commit has failed: its changes and all on top of them are gone."""
-        log.error("commit failed: %s (%s)", error, error.outcome)
+        log.error("commit failed: %s", error)
         self.keyspace.rolled_back(rows)
         self.idempotency.load(self.keyspace)
         durable = self.keyspace.store.durable
-        failure = CommitFailed(str(error), error.outcome)
+        failure = CommitFailed(error.cause, error.outcome)
         holders, self.holders = self.holders, []
         for holder in holders:
             holder.fail(durable, failure)
