@@ -215,8 +215,10 @@ def percentile(values: Sequence[float], percent: float) -> float:
 class Counters:
     """What all clients of the compare-and-set race share."""
 
-    def __init__(self, keys: int, seconds: float, seed: int) -> None:
+    def __init__(self, keys: int, seconds: float, seed: int, stay: bool) -> None:
         self.keys = [b"counter:%d" % number for number in range(keys)]
+        #: Whether a client keeps the counter that it has drawn first.
+        self.stay = stay
         self.pick = random.Random(seed).choice
         self.until = time.perf_counter() + seconds
         self.wins = self.attempts = 0
@@ -235,7 +237,8 @@ class Incrementer(Client):
         if time.perf_counter() > counters.until:
             self.finish()
             return
-        self.key = counters.pick(counters.keys)
+        if not (self.key and counters.stay):
+            self.key = counters.pick(counters.keys)
         self.attempt()
 
     def attempt(self) -> None:
@@ -360,7 +363,7 @@ DIALECTS: dict[str, type[Incrementer]] = {
 
 async def cas(args: argparse.Namespace) -> Result:
     """Increments a second; the sum of the counters must be the number of increments."""
-    counters = Counters(args.keys, args.seconds, args.seed)
+    counters = Counters(args.keys, args.seconds, args.seed, args.stay)
     kind = DIALECTS[args.command]
     with Blocking(args.port) as client:
         for key in counters.keys:
@@ -435,6 +438,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pipeline", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--stay", type=int, default=0, help="1: a client keeps its counter")
     args = parser.parse_args(argv)
     modes = {"drive": drive, "load": load, "cas": cas}
     try:

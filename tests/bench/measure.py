@@ -157,9 +157,13 @@ def durable(plan: Plan, peer: bool) -> dict[str, float]:
         ):
             if name in plan.wanted:
                 found[name] = throughput(plan, server, "set", pipeline, requests)
-        for name, dialect in (("cas", "watch"), ("cas-library", "watch-library")):
+        for name, dialect, stay in (
+            ("cas", "watch", 0),
+            ("cas-stay", "watch", 1),
+            ("cas-library", "watch-library", 0),
+        ):
             if name in plan.wanted:
-                options = {"keys": 50, "clients": CLIENTS, "seconds": plan.seconds}
+                options = {"keys": 50, "clients": CLIENTS, "seconds": plan.seconds, "stay": stay}
                 result = generate(server, "cas", command=dialect if peer else "cas", **options)
                 found[name] = result["rate"]
         if "get-p99" in plan.wanted:

@@ -69,6 +69,7 @@ ROWS = (
     Row("set-always", "SET, always", 1.0, group="durable"),
     Row("set-always-16", "SET, always, pipeline 16", 0.6, stretch=0.8, group="durable"),
     Row("cas", "CAS loop / WATCH loop, always", 2.0, group="durable"),
+    Row("cas-stay", "CAS loop, each client on the counter it drew", 2.0, group="durable"),
     Row("cas-library", "the same, WATCH as libraries send it", None, group="durable"),
     Row("get-p99", "p99 of GET while 50 clients SET, always", 2.0, more=False, group="durable"),
     Row("load-p99", "loading: p99 of SET, no, pipeline 16", 20, False, unit="ms", group="load"),
