@@ -49,7 +49,7 @@ class Listeners:
             if optional:
                 log.debug("not listening on %s: %s", host, error)
                 return
-            reason = error.strerror or str(error)
+            reason = os.strerror(error.errno) if error.errno else str(error)
             raise StartupError(
                 f"can't listen on {host} port {self.config.port}: {reason}"
             ) from None
