@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -154,6 +155,21 @@ def test_a_leveldb_that_stalls_delays_nobody(start_faulty: StartFaulty) -> None:
         assert server.tell("stats")["stalls"] >= 1
     assert server.terminate() == 0
     assert_whole(server)
+
+
+def test_a_second_signal_does_not_wait_for_leveldb(start_faulty: StartFaulty) -> None:
+    server = start_faulty(appendfsync="no")
+    with server.wire() as wire:
+        server.tell("stall", True)
+        assert wire.pipeline([("SET", f"k{n}", f"{n}") for n in range(500)]) == [b"OK"] * 500
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(1.0)
+    assert server.process.poll() is None  # It settles what LevelDB does not take.
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(10.0) == 0
+    server.start()
+    with server.wire() as wire:
+        assert wire.ok("MGET", *(f"k{n}" for n in range(500))) == [b"%d" % n for n in range(500)]
 
 
 def test_writers_are_slowed_before_the_overlay_is_full(start_faulty: StartFaulty) -> None:
