@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from norikv_resp.command import Request
@@ -19,6 +20,7 @@ class Pause:
         self.server = server
         self.active = False
         self._until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._everything = False
         self._postponed: list[Connection] = []
 
@@ -32,16 +34,17 @@ class Pause:
         self._until = max(self._until, loop.time() + milliseconds / 1000)
         self._everything = self._everything or everything
         self.server.refresh()
-        loop.call_at(self._until, self._time_is_up)
-
-    def _time_is_up(self) -> None:
-        if self.active and self.server.loop.time() >= self._until:
-            self.end()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(self._until, self.end)
 
     def end(self) -> None:
         """Let held commands run."""
         self.active = self._everything = False
         self._until = 0.0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self.server.refresh()
         postponed, self._postponed = self._postponed, []
         for connection in postponed:

@@ -8,11 +8,12 @@ from norikv_resp.command import (
     INT64_MIN,
     READONLY,
     WRITE,
-    Int,
+    ExpireAt,
+    ExpireTime,
     Key,
     Token,
-    UnixTime,
     command,
+    parse_int,
 )
 from norikv_resp.context import Context
 from norikv_resp.encoding import Record
@@ -37,11 +38,11 @@ _NONDETERMINISTIC = ("nondeterministic_output",)
     flags=WRITE | FAST,
     summary="Sets in how many seconds a key expires.",
     complexity="O(1)",
-    args=(_WRITES, Int("seconds"), *_WHEN),
+    args=(_WRITES, ExpireTime("seconds"), *_WHEN),
     unknown_option=UnsupportedOption,
 )
-def expire(ctx: Context, key: bytes, seconds: int, nx: bool, xx: bool, gt: bool, lt: bool) -> int:
-    return _expire(ctx, key, seconds * 1000 + ctx.now, seconds * 1000, "expire", (nx, xx, gt, lt))
+def expire(ctx: Context, key: bytes, seconds: bytes, nx: bool, xx: bool, gt: bool, lt: bool) -> int:
+    return _expire(ctx, key, seconds, 1000, ctx.now, "expire", (nx, xx, gt, lt))
 
 
 @command(
@@ -51,14 +52,13 @@ def expire(ctx: Context, key: bytes, seconds: int, nx: bool, xx: bool, gt: bool,
     flags=WRITE | FAST,
     summary="Sets in how many milliseconds a key expires.",
     complexity="O(1)",
-    args=(_WRITES, Int("milliseconds"), *_WHEN),
+    args=(_WRITES, ExpireTime("milliseconds"), *_WHEN),
     unknown_option=UnsupportedOption,
 )
 def pexpire(
-    ctx: Context, key: bytes, milliseconds: int, nx: bool, xx: bool, gt: bool, lt: bool
+    ctx: Context, key: bytes, milliseconds: bytes, nx: bool, xx: bool, gt: bool, lt: bool
 ) -> int:
-    when = milliseconds + ctx.now
-    return _expire(ctx, key, when, milliseconds, "pexpire", (nx, xx, gt, lt))
+    return _expire(ctx, key, milliseconds, 1, ctx.now, "pexpire", (nx, xx, gt, lt))
 
 
 @command(
@@ -68,14 +68,13 @@ def pexpire(
     flags=WRITE | FAST,
     summary="Sets the Unix time in seconds at which a key expires.",
     complexity="O(1)",
-    args=(_WRITES, UnixTime("unix-time-seconds"), *_WHEN),
+    args=(_WRITES, ExpireAt("unix-time-seconds"), *_WHEN),
     unknown_option=UnsupportedOption,
 )
 def expireat(
-    ctx: Context, key: bytes, unix_time_seconds: int, nx: bool, xx: bool, gt: bool, lt: bool
+    ctx: Context, key: bytes, unix_time_seconds: bytes, nx: bool, xx: bool, gt: bool, lt: bool
 ) -> int:
-    when = unix_time_seconds * 1000
-    return _expire(ctx, key, when, when, "expireat", (nx, xx, gt, lt))
+    return _expire(ctx, key, unix_time_seconds, 1000, 0, "expireat", (nx, xx, gt, lt))
 
 
 @command(
@@ -85,33 +84,36 @@ def expireat(
     flags=WRITE | FAST,
     summary="Sets the Unix time in milliseconds at which a key expires.",
     complexity="O(1)",
-    args=(_WRITES, UnixTime("unix-time-milliseconds"), *_WHEN),
+    args=(_WRITES, ExpireAt("unix-time-milliseconds"), *_WHEN),
     unknown_option=UnsupportedOption,
 )
 def pexpireat(
-    ctx: Context, key: bytes, unix_time_milliseconds: int, nx: bool, xx: bool, gt: bool, lt: bool
+    ctx: Context, key: bytes, unix_time_milliseconds: bytes, nx: bool, xx: bool, gt: bool, lt: bool
 ) -> int:
-    when = unix_time_milliseconds
-    return _expire(ctx, key, when, when, "pexpireat", (nx, xx, gt, lt))
+    return _expire(ctx, key, unix_time_milliseconds, 1, 0, "pexpireat", (nx, xx, gt, lt))
 
 
 def _expire(
     ctx: Context,
     key: bytes,
-    when: int,
-    given: int,
+    word: bytes,
+    unit: int,
+    base: int,
     name: str,
     conditions: tuple[bool, bool, bool, bool],
 ) -> int:
-    """Let *key* expire at *when*, if the conditions hold; at once if that has passed.
+    """Let *key* expire *word* times *unit* ms after *base*, if the conditions hold.
 
-    *given* is the client's number in milliseconds: it has to fit into 64 bits too.
+    At once if that has passed. As in Redis the options are judged before the number, which has to
+    fit into 64 bits as milliseconds, before and after *base* is added.
     """
     nx, xx, gt, lt = conditions
     if nx and (xx or gt or lt):
         raise NX_WITH_OTHERS
     if gt and lt:
         raise GT_WITH_LT
+    given = parse_int(word) * unit
+    when = given + base
     if when > INT64_MAX or not INT64_MIN <= given <= INT64_MAX:
         raise InvalidExpire(name)
     keys = ctx.keys
