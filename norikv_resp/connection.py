@@ -267,7 +267,6 @@ class Connection(asyncio.Protocol):
         """The reply comes later; the client's next requests wait, others run."""
         self.waiting_for = asyncio.ensure_future(reply, loop=self.loop)
         self.stops |= WAITING
-        self.context.blocked_since = self.loop.time()
         self.waiting_for.add_done_callback(self._answered)
 
     def _answered(self, future: asyncio.Future[Any]) -> None:

@@ -60,7 +60,6 @@ class Context:
     __slots__ = (
         "authenticated",
         "blocked",
-        "blocked_since",
         "channels",
         "connection",
         "dirty",
@@ -125,7 +124,6 @@ class Context:
         self.last_command = "NULL"
         #: What the running command waits for, if it may be woken by CLIENT UNBLOCK.
         self.blocked: Blocked | None = None
-        self.blocked_since = 0.0
         self.fast: dict[bytes, FastHandler] = {}
         self.refresh()
 
@@ -173,15 +171,7 @@ class Context:
         """Make the session what it was after connecting; what CLIENT SETINFO said stays."""
         server = self.server
         self.end_transaction()
-        server.hub.drop(self)
-        if self.tracking is not None:
-            server.tracking.disable(self)
-            self.tracking = None
-            server.follow_changes()
-        if self.monitoring:
-            self.monitoring = False
-            server.monitors.discard(self)
-            server.refresh()
+        self.detach()
         self.keys = server.keyspace.databases[0]
         self.resp3 = False
         self.name = b""
@@ -191,6 +181,20 @@ class Context:
         self.authenticated = self.user.allows_anyone
         self.connection.apply_limits()
         self.refresh()
+
+    def detach(self) -> None:
+        """Leave whatever the server would tell this connection about."""
+        server = self.server
+        self.unwatch()
+        server.hub.drop(self)
+        if self.tracking is not None:
+            server.tracking.disable(self)
+            self.tracking = None
+            server.follow_changes()
+        if self.monitoring:
+            self.monitoring = False
+            server.monitors.discard(self)
+            server.refresh()
 
     def log_in(self, user: User) -> None:
         """Act as *user* from now on."""

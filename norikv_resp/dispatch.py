@@ -7,9 +7,7 @@ Redis judges.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from norikv_resp import monitor
@@ -147,7 +145,7 @@ class Dispatcher:
         command.timed += 1
         command.microseconds += elapsed
         command.durations[elapsed.bit_length()] += 1
-        if type(reply) is ReplyError or isinstance(reply, ReplyError):
+        if isinstance(reply, ReplyError):
             command.failed += 1
             server.stats.error(reply)
         if elapsed >= server.live.slow_threshold and not command.flags & Flag.SKIP_SLOWLOG:
@@ -225,4 +223,4 @@ def shown(command: Command, request: Request) -> Request:
 
 def is_waiting(reply: Any) -> bool:
     """Whether a reply is still to come."""
-    return isinstance(reply, (asyncio.Future, Awaitable))
+    return hasattr(type(reply), "__await__")

@@ -83,9 +83,8 @@ class Idempotency:
     ) -> Any:
         """The stored reply of *token* in its scope, else what *execute* returns, stored.
 
-        *execute* may raise ReplyError: then nothing is stored, unless it
-        changed something. IdempotencyMismatch if the token was used for
-        another command. The look-up comes before *execute* judges anything.
+        *execute* may raise ReplyError: then nothing is stored. IdempotencyMismatch if the token was
+        used for another command. The look-up comes before *execute* judges anything.
         """
         keyspace = database.keyspace
         scope = scope_hash(key, token)

@@ -209,8 +209,6 @@ class Keyspace:
         for number, other in ((first, second), (second, first)):
             self._touch_watched(number, other)
         first.swap(second)
-        for database in (first, second):
-            self.store.open[database.row] = database.encode()
         self.barrier = self.need = self.index
         self.changes += 1
 
@@ -353,8 +351,9 @@ class Database:
             setattr(self, name, getattr(other, name))
             setattr(other, name, mine)
         self.floor = other.floor = (keyspace.term, keyspace.index)
-        keyspace.mark_dirty(self)
-        keyspace.mark_dirty(other)
+        # At once and not by mark_dirty: a swap stages no other row that would bring a frame about.
+        for database in (self, other):
+            keyspace.store.open[database.row] = database.encode()
 
     # ---- reading
 

@@ -160,11 +160,6 @@ class Server:
         """The data."""
         return self.keyspace.store
 
-    @property
-    def clock(self) -> Any:
-        """The server's monotone clock."""
-        return self.keyspace.clock
-
     def start_timers(self) -> None:
         """Begin the periodic work."""
         self._every(0.1, self._tick)
@@ -306,14 +301,7 @@ class Server:
         self.stats.bytes_in += connection.bytes_in
         self.stats.bytes_out += connection.bytes_out
         self.contexts.pop(context.id, None)
-        context.unwatch()
-        self.hub.drop(context)
-        if context.tracking is not None:
-            self.tracking.disable(context)
-            self.follow_changes()
-        if context in self.monitors:
-            self.monitors.discard(context)
-            self.refresh()
+        context.detach()
 
     def _context_of(self, ident: int) -> Context | None:
         return self.contexts.get(ident)

@@ -205,10 +205,6 @@ class Store:
 
     # -- writing --------------------------------------------------------------------------
 
-    def pending_index(self) -> int:
-        """Return the last index staged."""
-        return self.staged
-
     def seal(self, last: int, clock: int) -> None:
         """End a turn: the staged rows become one frame, ending at index `last`, and go to the log.
 
