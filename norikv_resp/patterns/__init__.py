@@ -4,18 +4,19 @@ Each class takes a connected `norikv_resp.client.NoriKVClient` first; everything
 server is async. docs/patterns.md says for each what it sends, what it guarantees and what it costs.
 """
 
-from norikv_resp.patterns.retry import (
-    Attempts as Attempts,
-)
-from norikv_resp.patterns.retry import (
-    Backoff as Backoff,
-)
-from norikv_resp.patterns.retry import (
-    cas_retry as cas_retry,
-)
-from norikv_resp.patterns.retry import (
-    deadline as deadline,
-)
-from norikv_resp.patterns.retry import (
-    idempotent as idempotent,
-)
+from norikv_resp.patterns.counter import DistributedCounter, ShardedCounter
+from norikv_resp.patterns.ratelimit import RateLimitConfig, RateLimiter, RateLimitResult
+from norikv_resp.patterns.retry import Attempts, Backoff, cas_retry, deadline, idempotent
+
+__all__ = [
+    "Attempts",
+    "Backoff",
+    "DistributedCounter",
+    "RateLimitConfig",
+    "RateLimitResult",
+    "RateLimiter",
+    "ShardedCounter",
+    "cas_retry",
+    "deadline",
+    "idempotent",
+]
