@@ -81,6 +81,9 @@ class NoriKVClient:
         self._setup(config, nodes_of(config), owned=True)
 
     def _setup(self, config: ClientConfig, nodes: Nodes, owned: bool) -> None:
+        wrong = config.wrong()
+        if wrong is not None:
+            raise InvalidArgumentError(wrong)
         self.config = config
         self._nodes = nodes
         self._owned = owned
