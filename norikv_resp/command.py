@@ -186,8 +186,8 @@ class Command:
     """A command and everything derived from its declaration.
 
     ``name`` is in upper case, words separated by spaces; ``full_name`` is as
-    Redis prints it (``config|get``; what is a module in Redis keeps its capitals). ``run`` is called by the dispatcher with
-    a request of fitting arity.
+    Redis prints it (``config|get``; what is a module in Redis keeps its capitals).
+    ``run`` is called by the dispatcher with a request of fitting arity.
     """
 
     # The declaration.
@@ -261,7 +261,7 @@ class Command:
             described=self.parse is not None,
         )
         if self.idem_at is not None:
-            self.parser.idem_at = self.idem_at  # type: ignore[method-assign]
+            self.parser.idem_at = self.idem_at  # type: ignore[assignment]
         self.arity = self._arity()
         self.key_specs = key_specs_of(self.args, self.words) + self.extra_key_specs
         self.categories = self._categories()

@@ -18,7 +18,7 @@ from norikv_resp.command import (
     command,
 )
 from norikv_resp.encoding import VECTORSET
-from norikv_resp.errors import ReplyError, WrongArity
+from norikv_resp.errors import WrongArity
 from norikv_resp.protocol import Map
 
 from . import filters, model, projection
@@ -195,9 +195,7 @@ def vsim(ctx: Context, request: Request) -> Any:
             return Map(pairs)
         return [part for ident, both in pairs for part in (ident, *both)]
 
-    return _search(
-        ctx, key, vector_set, _query(vector_set, vector, count, options, radius), answer
-    )
+    return _search(ctx, key, vector_set, _query(vector_set, vector, count, options, radius), answer)
 
 
 def _score(hit: Hit) -> float:

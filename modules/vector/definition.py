@@ -89,7 +89,11 @@ def one_of(choices: dict[bytes, int]) -> Convert:
 
 
 def scan(
-    request: Request, at: int, flags: frozenset[bytes], values: dict[bytes, Convert], error: ReplyError
+    request: Request,
+    at: int,
+    flags: frozenset[bytes],
+    values: dict[bytes, Convert],
+    error: ReplyError,
 ) -> dict[bytes, Any]:
     """The options from word *at* on: those in *flags* as True, those in *values* converted.
 

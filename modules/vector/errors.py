@@ -18,9 +18,7 @@ INVALID_K = ReplyError(b"ERR invalid k: it has to be a positive integer")
 INVALID_EPSILON = ReplyError(b"ERR invalid EPSILON")
 INVALID_RADIUS = ReplyError(b"ERR invalid RADIUS")
 INVALID_FILTER_EF = ReplyError(b"ERR invalid FILTER-EF")
-QUANTISATION_MISMATCH = ReplyError(
-    b"ERR asked quantization mismatch with existing vector set"
-)
+QUANTISATION_MISMATCH = ReplyError(b"ERR asked quantization mismatch with existing vector set")
 M_MISMATCH = ReplyError(b"ERR asked M value mismatch with existing vector set")
 NO_PROJECTION = ReplyError(b"ERR cannot add projection to existing set without projection")
 PROJECTION_TOO_LARGE = ReplyError(b"ERR REDUCE would need too large a projection matrix")
@@ -33,9 +31,7 @@ RANDOM_COUNT_TOO_LARGE = ReplyError(b"ERR COUNT value is out of range")
 INVALID_RANGE_COUNT = ReplyError(b"ERR invalid COUNT value")
 INVALID_RANGE_START = ReplyError(b"ERR invalid start range format")
 INVALID_RANGE_END = ReplyError(b"ERR invalid end range format")
-RANGE_ENDS_SWAPPED = ReplyError(
-    b"ERR '-' can only be used as first argument, '+' only as second"
-)
+RANGE_ENDS_SWAPPED = ReplyError(b"ERR '-' can only be used as first argument, '+' only as second")
 ID_TOO_LONG = ReplyError(b"ERR an element's name may have at most %d bytes" % LONGEST_ID)
 BAD_VECTOR_COUNT = ReplyError(b"ERR n has to be the number of ids with their vectors")
 PAYLOAD_MALFORMED = ReplyError(b"ERR Bad data format")

@@ -29,7 +29,7 @@ _BLOCK = 4096
 
 def norms(matrix: Floats) -> Floats:
     """The lengths of vectors; 1 for zero vectors, so that one can divide by them. O(n d)."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
+    lengths: Floats = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
     # Squares of very small or large numbers do not fit into single precision.
     odd = ~((lengths > _SHORT) & (lengths < _LONG))
     if odd.any():
@@ -44,35 +44,39 @@ def distances(metric: int, matrix: Floats, lengths: Floats | None, queries: Floa
 
     *lengths* are ``norms(matrix)`` where they are known. O(q n d).
     """
+    found: Floats
     if metric == COSINE:
         if lengths is None:
             lengths = norms(matrix)
         units = queries / norms(queries)[:, None]
-        return 1.0 - (units @ matrix.T) / lengths
+        found = 1.0 - (units @ matrix.T) / lengths
+        return found
     if metric == IP:
-        return 1.0 - queries @ matrix.T
+        found = 1.0 - queries @ matrix.T
+        return found
     found = np.empty((len(queries), len(matrix)), np.float32)
     for start in range(0, len(matrix), _BLOCK):
         block = matrix[start : start + _BLOCK]
         for number, query in enumerate(queries):
             difference = block - query
-            found[number, start : start + _BLOCK] = np.einsum(
-                "ij,ij->i", difference, difference
-            )
+            found[number, start : start + _BLOCK] = np.einsum("ij,ij->i", difference, difference)
     return found
 
 
 def true_distances(metric: int, vectors: Floats, query: Floats) -> Doubles:
     """The distances [k] of one query to the rows of *vectors* [k, d], in double precision."""
     wide, asked = vectors.astype(np.float64), query.astype(np.float64)
+    found: Doubles
     if metric == COSINE:
         lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide) * (asked @ asked))
         lengths[lengths == 0.0] = np.inf
-        return 1.0 - (wide @ asked) / lengths
-    if metric == IP:
-        return 1.0 - wide @ asked
-    wide -= asked
-    return np.einsum("ij,ij->i", wide, wide)
+        found = 1.0 - (wide @ asked) / lengths
+    elif metric == IP:
+        found = 1.0 - wide @ asked
+    else:
+        wide -= asked
+        found = np.einsum("ij,ij->i", wide, wide)
+    return found
 
 
 def nearest(

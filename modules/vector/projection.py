@@ -34,7 +34,8 @@ def draw(definition: Definition) -> Floats:
     if shape[0] * shape[1] > LARGEST_MATRIX:
         raise PROJECTION_TOO_LARGE
     random = np.random.default_rng()
-    return random.standard_normal(shape, np.float32) / np.float32(shape[0] ** 0.5)
+    matrix: Floats = random.standard_normal(shape, np.float32) / np.float32(shape[0] ** 0.5)
+    return matrix
 
 
 def stage(elements: Elements, cid: int, matrix: Floats) -> None:
@@ -61,7 +62,7 @@ def apply(matrix: Floats, raw: bytes) -> bytes:
     """The projections of one or several vectors; NOT_FINITE if one is too large for it."""
     given = floats(raw).reshape(-1, matrix.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):
-        projected = (given @ matrix.T).astype(FLOAT).tobytes()
+        projected: bytes = (given @ matrix.T).astype(FLOAT).tobytes()
     if not are_finite(projected):
         raise NOT_FINITE
     return projected
