@@ -52,8 +52,12 @@ def main(argv: Sequence[str]) -> int:
         with _progress(file.count, options.quiet) as done:
             sender = Sender(options.url, key, options.patience, done)
             _prepare(sender, file, options)
-            for batch in file.batches(options.batch or _batch_size(file.dimensions)):
-                sender.send(batch)
+            try:
+                for batch in file.batches(options.batch or _batch_size(file.dimensions)):
+                    sender.send(batch)
+            except BadFile:
+                sender.finish()  # what came before it counts
+                raise
             sender.finish()
         held = sender.call("VCARD", key)
     except (BadFile, ServerRefused, Refused) as error:

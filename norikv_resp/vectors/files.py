@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -90,7 +92,7 @@ def open_file(path: Path, names: Names, prefix: str) -> VectorFile:
 def _open_npy(path: Path, _: Names, prefix: str) -> VectorFile:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise BadFile(f"{path}: {error}") from None
     _check_array(str(path), array.dtype, array.shape)
 
@@ -103,16 +105,12 @@ def _open_npy(path: Path, _: Names, prefix: str) -> VectorFile:
 
 
 def _open_npz(path: Path, names: Names, prefix: str) -> VectorFile:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            present = set(archive.files)
-            ids = archive[names.id] if names.id in present else None
-            attributes = archive[names.attributes] if names.attributes in present else None
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise BadFile(f"{path}: {error}") from None
+    present = _names_in(path)
     if names.vector not in present:
-        known = ", ".join(sorted(present)) or "none"
+        known = ", ".join(present) or "none"
         raise BadFile(f"{path} has no array '{names.vector}', only: {known}")
+    ids = _whole(path, names.id) if names.id in present else None
+    attributes = _whole(path, names.attributes) if names.attributes in present else None
     label = f"{path}: {names.vector}"
     with _member(path, names.vector) as stream:
         shape, dtype = _header(label, stream)
@@ -144,11 +142,31 @@ def _open_npz(path: Path, names: Names, prefix: str) -> VectorFile:
     return VectorFile(shape[0], shape[1], batches)
 
 
-def _member(path: Path, name: str) -> IO[bytes]:
+def _names_in(path: Path) -> list[str]:
+    """The arrays of an .npz."""
     try:
-        return zipfile.ZipFile(path).open(f"{name}.npy")
-    except (KeyError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(path) as archive:
+            return sorted(name.removesuffix(".npy") for name in archive.namelist())
+    except zipfile.BadZipFile as error:
         raise BadFile(f"{path}: {error}") from None
+
+
+@contextmanager
+def _member(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """The stored form of an array of an .npz."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+            yield stream
+    except (KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise BadFile(f"{path}: {name}: {error}") from None
+
+
+def _whole(path: Path, name: str) -> npt.NDArray[Any]:
+    with _member(path, name) as stream:
+        try:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+        except ValueError as error:
+            raise BadFile(f"{path}: {name}: {error}") from None
 
 
 def _header(label: str, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
