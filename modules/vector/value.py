@@ -77,7 +77,7 @@ class VectorType:
     module_id = module_id("norikvset", 1)
 
     def dump(self, keys: Database, collection: Collection) -> Iterator[int | bytes]:
-        definition, next_label, attributed = decode_extra(collection.extra)
+        definition, _, attributed = decode_extra(collection.extra)
         size = collection.count * FLOAT_SIZE * definition.dimensions
         if size > LARGEST_DUMP:
             raise ReplyError(
