@@ -14,6 +14,7 @@ from norikv_resp.bundled import module_names
 from norikv_resp.command import Command, Idem, Registry
 from norikv_resp.command_syntax import usage
 from norikv_resp.commands import FAMILIES
+from norikv_resp.hooks import Hooks
 from norikv_resp.loader import bundled_module, load_core, load_module
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
@@ -31,7 +32,7 @@ GROUPS = {
     "bitmap": "Bitmaps",
     "hyperloglog": "HyperLogLog",
     "geo": "Geo",
-    "module": "Modules",
+    "module": "Vector sets",
     "pubsub": "Publish and subscribe",
     "connection": "Connections",
     "server": "Server",
@@ -85,7 +86,7 @@ def everything() -> Registry:
     registry = Registry()
     load_core(registry, FAMILIES)
     for name in module_names(["all"]):
-        load_module(registry, bundled_module(name), [], {})
+        load_module(registry, bundled_module(name), [], {}, Hooks())
     return registry
 
 

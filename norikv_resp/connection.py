@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: Replies held back or not yet taken by the socket, in bytes, above which no more requests run.
 HELD_LIMIT = 1 << 20
 
+#: The loop's clock moves in steps of this many seconds: a timer may seem to come that much early.
+CLOCK_STEP = 0.001
+
 # Why a connection runs no request.
 #: The socket does not take more, or too many replies wait for commits.
 CHOKED = 1
@@ -67,6 +70,8 @@ class Connection(asyncio.Protocol):
         self.postponed: Request | None = None
         #: The client sends no more; once all it has sent is answered, the connection closes.
         self.ended = False
+        #: Until when a brake holds the requests, in loop time.
+        self.braked_until = 0.0
         #: Nothing is read from the socket.
         self.paused_reading = False
         #: Since when the output is above the soft limit, in loop time; 0 for not at all.
@@ -250,14 +255,19 @@ class Connection(asyncio.Protocol):
             need = keyspace.barrier
         if need > store.durable or self.held:
             self.hold(need, count, data)
-            if store.slowdown and keyspace.need == keyspace.index:
-                self._brake(store.slowdown)
+            wrote = keyspace.need == keyspace.index
+            if store.slowdown and wrote and not self.stops & SCHEDULED:
+                self.brake(store.slowdown)
         else:
             self.bytes_out += len(data)
             self.transport.write(data)
 
     def go_on(self) -> None:
-        """The later turn has come: run what has arrived since."""
+        """The later turn has come: run what has arrived since, unless a brake was put on."""
+        left = self.braked_until - self.loop.time()
+        if left > CLOCK_STEP:
+            self.loop.call_later(left, self.go_on)
+            return
         self.stops &= ~(SCHEDULED | POSTPONED)
         postponed, self.postponed = self.postponed, None
         if self.stops:
@@ -402,11 +412,15 @@ class Connection(asyncio.Protocol):
             self.stops |= SCHEDULED
             self.loop.call_soon(self.go_on)
 
-    def _brake(self, seconds: float) -> None:
-        """Let settling catch up with a writer: no request of it runs for a while."""
+    def brake(self, seconds: float) -> None:
+        """Let what follows writes catch up with a writer: no request of it runs for a while.
+
+        Of several calls the longest counts.
+        """
+        self.braked_until = max(self.braked_until, self.loop.time() + seconds)
+        self._pause_reading()
         if not self.stops & SCHEDULED:
             self.stops |= SCHEDULED
-            self._pause_reading()
             self.loop.call_later(seconds, self.go_on)
 
     def _choke(self) -> None:

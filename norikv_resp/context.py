@@ -167,6 +167,13 @@ class Context:
         future.add_done_callback(done)
         return future
 
+    def brake(self, seconds: float) -> None:
+        """Let this client's next requests wait, so that what follows its writes can catch up.
+
+        From the end of the running request on; of several calls the longest counts.
+        """
+        self.connection.brake(seconds)
+
     def reset(self) -> None:
         """Make the session what it was after connecting; what CLIENT SETINFO said stays."""
         server = self.server

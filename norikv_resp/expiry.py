@@ -88,6 +88,8 @@ class Host(Protocol):
 
     def schedule_seal(self) -> None: ...
 
+    def collection_reclaimed(self, cid: int) -> None: ...
+
 
 class Sweeper:
     """Sweeps all databases; one per server, on the loop's thread.
@@ -340,8 +342,17 @@ class Sweeper:
         while emptied and emptied[0][1] is not frame:
             last = emptied.popleft()[0]
             self._rows()[last] = b""
+            self._tell_reclaimed(last)
         if last:
             self._rows()[CURSOR_RECLAIM] = last + b"\0"
+
+    def _tell_reclaimed(self, row: bytes) -> None:
+        try:
+            _, kind, number = split_reclaim_row(row)
+        except CorruptRecord:
+            return
+        if kind == RECLAIM_COLLECTION:
+            self._host.collection_reclaimed(number)
 
     def _empty(self, row: bytes, value: bytes) -> bool:
         """Remove the rows that a queue row stands for; False when the step's budget ends first.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from norikv_resp import longstrings
 from norikv_resp.clock import Clock
 from norikv_resp.config import StartupError
+from norikv_resp.elements import Elements
 from norikv_resp.encoding import (
     CHUNK,
     CURSOR_EXPIRY,
@@ -687,7 +688,11 @@ class Database:
             row = reclaim_row(keyspace.index, RECLAIM_COLLECTION, value.cid)
             keyspace.store.open[row] = PRESENT
 
-    # ---- ranges
+    # ---- elements and ranges
+
+    def elements(self, cid: int) -> Elements:
+        """The element rows of one collection."""
+        return Elements(self.keyspace.store, cid)
 
     def page(
         self, start: bytes, limit: int, begins: bytes = b""

@@ -17,9 +17,13 @@ from typing import TYPE_CHECKING, Any
 from norikv_resp.bundled import bundled
 from norikv_resp.command import Command, DeclarationError, Registry, declared_in
 from norikv_resp.config import StartupError
+from norikv_resp.hooks import Figures, Hooks
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from norikv_resp.context import FastHandler
+    from norikv_resp.server import Server
 
 #: Raised by one whenever a module written for the old API could break.
 API_VERSION = 1
@@ -44,10 +48,17 @@ class LoadedModule:
 class ModuleAPI:
     """What ``load(api)`` receives: the only way by which a module reaches the server."""
 
-    def __init__(self, registry: Registry, loaded: LoadedModule, fast: dict[bytes, FastHandler]):
+    def __init__(
+        self,
+        registry: Registry,
+        loaded: LoadedModule,
+        fast: dict[bytes, FastHandler],
+        hooks: Hooks,
+    ) -> None:
         self._registry = registry
         self._loaded = loaded
         self._fast = fast
+        self._hooks = hooks
         #: The words after the path in the ``loadmodule`` line.
         self.arguments = loaded.arguments
 
@@ -69,6 +80,33 @@ class ModuleAPI:
             raise DeclarationError(f"fast path for {name!r}, which is no command of this module")
         self._fast[name.upper()] = self._fast[name.lower()] = handler
 
+    def when_opened(self, hook: Callable[[Server], None]) -> None:
+        """Call *hook* once the data is open, before any client; what it raises ends the start."""
+        self._hooks.opened.append(hook)
+
+    def when_committed(self, hook: Callable[[int], None]) -> None:
+        """Call *hook* with the last index of everything that is committed, after each commit."""
+        self._hooks.committed.append(hook)
+
+    def when_rolled_back(self, hook: Callable[[], None]) -> None:
+        """Call *hook* when a commit has failed: whatever was staged above ``durable`` is gone."""
+        self._hooks.rolled_back.append(hook)
+
+    def when_reclaimed(self, hook: Callable[[int], None]) -> None:
+        """Call *hook* with the id of a collection of which no row is left, of any type.
+
+        At least once for each deleted collection, restarts included.
+        """
+        self._hooks.reclaimed.append(hook)
+
+    def when_stopping(self, hook: Callable[[], Awaitable[None]]) -> None:
+        """Await *hook* at the stop, a few seconds at most: no client is left, the data is open."""
+        self._hooks.stopping.append(hook)
+
+    def info(self, title: str, figures: Callable[[], Figures]) -> None:
+        """Add a section to INFO; its name there is the title in small letters."""
+        self._hooks.sections[title] = figures
+
 
 def load_core(registry: Registry, families: list[ModuleType]) -> None:
     """Register the core's command families; they are part of the server, so nothing is caught."""
@@ -78,12 +116,17 @@ def load_core(registry: Registry, families: list[ModuleType]) -> None:
 
 
 def load_module(
-    registry: Registry, path: Path, arguments: list[str], fast: dict[bytes, FastHandler]
+    registry: Registry,
+    path: Path,
+    arguments: list[str],
+    fast: dict[bytes, FastHandler],
+    hooks: Hooks,
 ) -> LoadedModule:
     """Load the module in folder *path*. ModuleError, with nothing changed, if it is refused."""
     label = path.name
     loaded = LoadedModule(label, str(path), arguments)
     hot: dict[bytes, FastHandler] = {}
+    wanted = Hooks()
     try:
         python_module = _import(path)
         version = getattr(python_module, "API_VERSION", None)
@@ -95,7 +138,7 @@ def load_module(
         if not callable(load):
             raise DeclarationError("it has no function load(api)")
         loaded.name = str(getattr(python_module, "NAME", label))
-        load(ModuleAPI(registry, loaded, hot))
+        load(ModuleAPI(registry, loaded, hot, wanted))
         if not loaded.commands:
             raise DeclarationError("it registers no command")
     except ModuleError:
@@ -108,6 +151,7 @@ def load_module(
             reason = f"{type(error).__name__}: {reason}"
         raise ModuleError(f"can't load module {label} from {path}: {reason}") from error
     fast.update(hot)
+    hooks.add(wanted)
     return loaded
 
 

@@ -26,6 +26,7 @@ from norikv_resp.delivery import Delivery
 from norikv_resp.dispatch import Dispatcher
 from norikv_resp.errors import CommitFailed
 from norikv_resp.expiry import Sweeper
+from norikv_resp.hooks import Hooks
 from norikv_resp.idempotency import Idempotency
 from norikv_resp.keyspace import Database, Keyspace
 from norikv_resp.listeners import Listeners
@@ -81,6 +82,7 @@ class Server:
         self.registry = Registry()
         self.fast_commands: dict[bytes, FastHandler] = {}
         self.modules: dict[str, LoadedModule] = {}
+        self.hooks = Hooks()
         self._load_families()
         self.acl = AccessControl(self.registry, config)
         self.acl.describe_client = describe
@@ -138,7 +140,7 @@ class Server:
             self._load(Path(path), list(arguments))
 
     def _load(self, path: Path, arguments: list[str]) -> None:
-        loaded = load_module(self.registry, path, arguments, self.fast_commands)
+        loaded = load_module(self.registry, path, arguments, self.fast_commands, self.hooks)
         self.modules[loaded.name] = loaded
 
     def open(self) -> None:
@@ -155,6 +157,17 @@ class Server:
         self.notifier = Notifier(self.hub, self.keyspace)
         self.sweeper = Sweeper(self)
         self.live.follow()
+        self._tell_modules()
+
+    def _tell_modules(self) -> None:
+        """The data is open; StartupError if a module cannot work with it."""
+        try:
+            for hook in self.hooks.opened:
+                hook(self)
+        except Exception as error:  # a module is foreign code
+            self.keyspace.store.close()
+            log.debug("a module's hook has failed", exc_info=error)
+            raise StartupError(f"a module cannot start: {type(error).__name__}: {error}") from error
 
     @property
     def store(self) -> Store:
@@ -245,12 +258,14 @@ class Server:
         holders, self.holders = self.holders, []
         self.holders += [holder for holder in holders if not holder.release(last)]
         self.delivery.send(last)
+        self.hooks.on_commit(last)
 
     def on_rollback(self, rows: Iterable[bytes], error: CommitError) -> None:
         """A commit has failed: its changes and all on top of them are gone."""
         log.error("commit failed: %s", error)
         self.keyspace.rolled_back(rows)
         self.idempotency.load(self.keyspace)
+        self.hooks.on_rollback()
         durable = self.keyspace.store.durable
         failure = CommitFailed(error.cause, error.outcome)
         holders, self.holders = self.holders, []
@@ -259,6 +274,10 @@ class Server:
         self.hub.discard(durable)
         self.notifier.give_up()
         self.delivery.send(self.keyspace.index)
+
+    def collection_reclaimed(self, cid: int) -> None:
+        """The sweeper has removed the last row of a collection."""
+        self.hooks.on_reclaimed(cid)
 
     # ---- events
 
@@ -378,6 +397,7 @@ class Server:
             context.connection.transport.close()
         await asyncio.sleep(0)
         self.listeners.remove_unix_socket()
+        await self.hooks.on_stop()
         # Closing blocks the loop: from here on a signal is heard by the interpreter itself.
         for signum in _STOP_SIGNALS:
             self.loop.remove_signal_handler(signum)

@@ -14,6 +14,7 @@ from norikv_resp import __version__, memory
 from norikv_resp.command import FAST, LOADING, STALE, Command, Rest, command
 from norikv_resp.commands.connection import REDIS_VERSION
 from norikv_resp.context import Context
+from norikv_resp.hooks import Figures
 from norikv_resp.protocol import Verbatim
 
 Fields = Iterable[tuple[str, Any]]
@@ -253,8 +254,7 @@ def _norikv(ctx: Context) -> Fields:
     yield "durability", ctx.config.appendfsync
     figures = dict(server.store.stats())
     figures.pop("policy", None)
-    for name, value in figures.items():
-        yield name, f"{value:.6g}" if isinstance(value, float) else value
+    yield from _printed(figures)
     yield "cache_bytes", keyspace.cache_bytes
     yield "cache_limit", keyspace.cache_size
     yield "idempotency_records", idempotency.records
@@ -288,15 +288,30 @@ SECTIONS: dict[str, tuple[str, _Section, bool]] = {
 }
 
 
-def _chosen(words: list[bytes]) -> list[str]:
+def _sections(ctx: Context) -> dict[str, tuple[str, _Section, bool]]:
+    """The server's sections and those of modules."""
+    found = dict(SECTIONS)
+    for title, figures in ctx.server.hooks.sections.items():
+        found[title.lower()] = (title, _section_of(figures), True)
+    return found
+
+
+def _section_of(figures: Callable[[], Figures]) -> _Section:
+    return lambda ctx: _printed(figures())
+
+
+def _printed(figures: Figures) -> Fields:
+    for name, value in figures.items():
+        yield name, f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _chosen(ctx: Context, words: list[bytes]) -> Iterable[tuple[str, _Section]]:
     named = {word.decode("latin-1").lower() for word in words} or {"default"}
     everything = bool(named & {"all", "everything"})
     default = "default" in named
-    return [
-        name
-        for name, (_, _, shown) in SECTIONS.items()
-        if everything or name in named or (default and shown)
-    ]
+    for name, (heading, fields, shown) in _sections(ctx).items():
+        if everything or name in named or (default and shown):
+            yield heading, fields
 
 
 @command(
@@ -314,8 +329,7 @@ def _chosen(words: list[bytes]) -> list[str]:
 )
 def info(ctx: Context, section: list[bytes]) -> Verbatim:
     blocks = []
-    for name in _chosen(section):
-        heading, fields, _ = SECTIONS[name]
+    for heading, fields in _chosen(ctx, section):
         lines = "".join(f"{key}:{value}\r\n" for key, value in fields(ctx))
         blocks.append(f"# {heading}\r\n{lines}")
     return Verbatim(b"txt", "\r\n".join(blocks).encode("utf-8", "surrogateescape"))

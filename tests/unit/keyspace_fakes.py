@@ -126,9 +126,14 @@ class Host:
         self.idempotency: Any = FakeIdempotency()
         self.stats = Stats()
         self.seals = 0
+        #: Collections of which no row is left, in order.
+        self.reclaimed: list[int] = []
 
     def schedule_seal(self) -> None:
         self.seals += 1
+
+    def collection_reclaimed(self, cid: int) -> None:
+        self.reclaimed.append(cid)
 
     def write(self) -> Keyspace:
         """Begin a write command."""

@@ -1,0 +1,1 @@
+"""The index process: USearch indexes and exact searches, beside the server's loop."""

@@ -1,0 +1,167 @@
+"""Addresses of the server, their connection pools, and one round trip over them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from norikv_resp.client.errors import (
+    ConnectionError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    NoriKVError,
+)
+from norikv_resp.client.replies import as_resp2, error_of
+from norikv_resp.client.types import ClientConfig
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout
+else:
+    from async_timeout import timeout
+
+#: A command as it is sent.
+Request = Sequence[bytes]
+
+_URLS = ("redis://", "rediss://", "unix://")
+
+
+class Node:
+    """One address with its pool. A round trip takes a connection of its own."""
+
+    def __init__(self, address: str, redis: Redis) -> None:
+        self.address = address
+        self.redis = redis
+
+    async def round_trip(self, requests: Sequence[Request], seconds: float) -> list[Any]:
+        """Send *requests* in one write and return their replies.
+
+        A reply is what RESP2 would have carried; an error reply is a NoriKVError in its place.
+
+        Raises:
+            TransientError: no connection, a broken one or no reply in time; whether the
+                requests may have been executed is in its ``outcome_unknown``.
+            NoriKVError: the connection was refused for good, such as for a wrong password.
+        """
+        sent = False
+        try:
+            async with timeout(seconds):
+                pool = self.redis.connection_pool
+                connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+                try:
+                    sent = True
+                    replies = await self._exchange(connection, requests)
+                    if len(replies) > 1 and any(isinstance(each, NoriKVError) for each in replies):
+                        # Perhaps EXEC was refused: whoever comes next must not land in its MULTI.
+                        await connection.disconnect(nowait=True)
+                    return replies
+                except BaseException:
+                    # Replies may be under way that nobody will read.
+                    await connection.disconnect(nowait=True)
+                    raise
+                finally:
+                    await pool.release(connection)
+        except (asyncio.TimeoutError, exceptions.TimeoutError) as error:
+            text = f"no answer from {self.address} within {seconds * 1000:.0f} ms"
+            raise _marked(DeadlineExceededError(text, round(seconds * 1000)), sent) from error
+        except exceptions.RedisError as error:
+            raise _marked(self._translated(error), sent) from error
+        except OSError as error:
+            raise _marked(ConnectionError(str(error), self.address), sent) from error
+
+    async def _exchange(self, connection: Any, requests: Sequence[Request]) -> list[Any]:
+        """Write all, read all. *connection* stays usable if this returns."""
+        packed = connection.pack_commands(requests)
+        await connection.send_packed_command(packed, check_health=False)
+        replies = []
+        for _ in requests:
+            try:
+                reply = await connection.read_response(disable_decoding=True)
+            except exceptions.ResponseError as error:
+                reply = error
+            replies.append(as_resp2(reply))
+        return replies
+
+    def _translated(self, error: exceptions.RedisError) -> NoriKVError:
+        known = error_of(error)
+        if known is not None:
+            return known
+        return ConnectionError(f"{self.address}: {error}", self.address)
+
+    async def close(self) -> None:
+        """Close the pool's connections, those in use too."""
+        await self.redis.aclose()
+        await self.redis.connection_pool.disconnect()
+
+
+class Nodes:
+    """The addresses of one data set, and which of them is in use."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._nodes = list(nodes)
+        self.current = self._nodes[0]
+        #: Grows by one when another node comes into use.
+        self.epoch = 1
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes)
+
+    def failed(self, node: Node) -> None:
+        """*node* could not serve: use the one after it, unless somebody has moved on already."""
+        if node is self.current and len(self._nodes) > 1:
+            self.current = self._nodes[(self._nodes.index(node) + 1) % len(self._nodes)]
+            self.epoch += 1
+
+
+def nodes_of(config: ClientConfig) -> Nodes:
+    """A pool for every address of *config*. InvalidArgumentError for one that cannot be read."""
+    if not config.nodes:
+        raise InvalidArgumentError("at least one node address is required")
+    return Nodes([Node(address, _redis(address, config)) for address in config.nodes])
+
+
+def _redis(address: str, config: ClientConfig) -> Redis:
+    options: dict[str, Any] = {
+        "socket_timeout": config.attempt_seconds,
+        "socket_connect_timeout": config.attempt_seconds,
+        **config.redis_options,
+        "decode_responses": False,
+        "protocol": 2,
+        # Only this client knows which request may be repeated.
+        "retry": Retry(NoBackoff(), 0),
+        "max_connections": config.max_connections_per_node,
+        "timeout": config.attempt_seconds,
+    }
+    if address.startswith(_URLS):
+        try:
+            pool = BlockingConnectionPool.from_url(address, **options)
+        except ValueError as error:
+            raise InvalidArgumentError(f"not an address: {address!r}: {error}") from None
+        return Redis.from_pool(pool)
+    host, port = _host_and_port(address)
+    kind = SSLConnection if options.pop("ssl", False) else Connection
+    return Redis.from_pool(
+        BlockingConnectionPool(connection_class=kind, host=host, port=port, **options)
+    )
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise InvalidArgumentError(f"not an address (host:port or a URL): {address!r}")
+    return host.strip("[]"), int(port)
+
+
+def _marked(error: NoriKVError, sent: bool) -> NoriKVError:
+    """*error* with its outcome: what was never sent, or was refused in words, did not happen."""
+    error.outcome_unknown = sent and isinstance(error, (ConnectionError, DeadlineExceededError))
+    return error

@@ -1,0 +1,85 @@
+"""Replies as RESP2 carries them, and error replies as the client's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from redis import exceptions
+
+from norikv_resp.client.errors import (
+    IdempotencyMismatchError,
+    InvalidArgumentError,
+    NoriKVError,
+    NotLeaderError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    UnavailableError,
+    WrongTypeError,
+)
+
+#: redis-py has a class of its own for these, and takes the first word off their text.
+_CLASSES: dict[type[Exception], Callable[[str], NoriKVError]] = {
+    exceptions.AuthenticationError: PermissionDeniedError,
+    exceptions.AuthorizationError: PermissionDeniedError,
+    exceptions.NoPermissionError: PermissionDeniedError,
+    exceptions.BusyLoadingError: UnavailableError,
+    exceptions.ReadOnlyError: NotLeaderError,
+    exceptions.OutOfMemoryError: ResourceExhaustedError,
+    exceptions.DataError: InvalidArgumentError,
+}
+
+#: The first word of an error reply.
+_WORDS: dict[str, Callable[[str], NoriKVError]] = {
+    "ERR": InvalidArgumentError,
+    "WRONGTYPE": WrongTypeError,
+    "IDEMMISMATCH": IdempotencyMismatchError,
+    "MISCONF": UnavailableError,
+    "BUSY": UnavailableError,
+    "TRYAGAIN": UnavailableError,
+}
+
+
+def error_of(error: Exception) -> NoriKVError | None:
+    """The client's error for what the server said; None for a connection that broke."""
+    for kind in type(error).__mro__:
+        if kind in _CLASSES:
+            return _CLASSES[kind](str(error))
+    if not isinstance(error, exceptions.ResponseError):
+        return None
+    text = str(error)
+    word = text.split(" ", 1)[0]
+    if not (word.isalpha() and word.isupper()):
+        word = "ERR"
+    if word == "ERR" and "too many idempotency records" in text:
+        return ResourceExhaustedError(text)
+    if word == "ERR" and "internal error" in text:
+        return NoriKVError(text, "INTERNAL")
+    if word not in _WORDS:
+        return NoriKVError(text, word)
+    known = _WORDS[word](text)
+    known.outcome_unknown = word == "MISCONF" and "the outcome is unknown" in text
+    return known
+
+
+def as_resp2(reply: Any) -> Any:
+    """*reply* as a RESP2 connection gives it, whatever the connection speaks.
+
+    Maps become flat lists, sets lists, booleans integers and doubles bytes; error replies become
+    errors of the client, in their places.
+    """
+    if isinstance(reply, (bytes, int)) and not isinstance(reply, bool):
+        return reply
+    if isinstance(reply, list):
+        return [as_resp2(each) for each in reply]
+    if isinstance(reply, dict):
+        return [as_resp2(each) for pair in reply.items() for each in pair]
+    if isinstance(reply, (set, frozenset, tuple)):
+        return [as_resp2(each) for each in reply]
+    if isinstance(reply, bool):
+        return int(reply)
+    if isinstance(reply, float):
+        return repr(reply).removesuffix(".0").encode()
+    if isinstance(reply, Exception):
+        return error_of(reply) or NoriKVError(str(reply))
+    return reply

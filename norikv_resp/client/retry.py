@@ -1,0 +1,101 @@
+"""Repeating what may be repeated: backoff with full jitter, a deadline, the next node."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from norikv_resp.client.errors import (
+    ConnectionError,
+    DeadlineExceededError,
+    NotLeaderError,
+    RetryExhaustedError,
+    TransientError,
+)
+from norikv_resp.client.nodes import Nodes, Request
+from norikv_resp.client.types import RetryConfig
+
+T = TypeVar("T")
+
+
+class RetryPolicy:
+    """Runs requests, each as often as its kind and the configuration allow."""
+
+    def __init__(self, config: RetryConfig, nodes: Nodes, attempt_seconds: float) -> None:
+        self.config = config
+        self._nodes = nodes
+        self._attempt_seconds = attempt_seconds
+
+    async def run(
+        self,
+        requests: Sequence[Request],
+        parse: Callable[[list[Any]], T],
+        *,
+        repeatable: bool,
+        token: bytes | None = None,
+    ) -> T:
+        """Send *requests* until *parse* gets their replies and does not raise TransientError.
+
+        What is not *repeatable* is still sent again when it is certain that it has not been
+        executed. *token* is the idempotency key that RetryExhaustedError tells.
+
+        Raises:
+            RetryExhaustedError: after several attempts.
+            TransientError: after the only attempt.
+            NoriKVError: at once, if it cannot pass.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.config.deadline_ms / 1000
+        attempts = 0
+        unknown = False
+        while True:
+            attempts += 1
+            try:
+                return await self._on_any_node(requests, parse, deadline)
+            except TransientError as error:
+                unknown = unknown or error.outcome_unknown
+                error.outcome_unknown = unknown
+                pause = self.pause(attempts)
+                final = (
+                    (unknown and not repeatable)
+                    or attempts >= self.config.max_attempts
+                    or loop.time() + pause >= deadline
+                    or (isinstance(error, NotLeaderError) and not self.config.retry_on_not_leader)
+                )
+                if final:
+                    if attempts == 1:
+                        raise
+                    raise _exhausted(attempts, error, token) from error
+                await asyncio.sleep(pause)
+
+    async def _on_any_node(
+        self, requests: Sequence[Request], parse: Callable[[list[Any]], T], deadline: float
+    ) -> T:
+        """One attempt; when a node cannot be reached at all, the next one is tried at once."""
+        loop = asyncio.get_running_loop()
+        for left in reversed(range(len(self._nodes))):
+            node = self._nodes.current
+            seconds = min(self._attempt_seconds, deadline - loop.time())
+            try:
+                return parse(await node.round_trip(requests, seconds))
+            except TransientError as error:
+                self._nodes.failed(node)
+                unreached = isinstance(error, (ConnectionError, DeadlineExceededError))
+                if error.outcome_unknown or not unreached or not left:
+                    raise
+        raise AssertionError("there is at least one node")
+
+    def pause(self, attempts: int) -> float:
+        """Seconds to wait after that many attempts."""
+        config = self.config
+        step = config.initial_delay_ms * config.backoff_multiplier ** (attempts - 1)
+        return random.uniform(0, min(config.max_delay_ms, step + config.jitter_ms)) / 1000
+
+
+def _exhausted(attempts: int, last: TransientError, token: bytes | None) -> RetryExhaustedError:
+    text = f"{attempts} attempts failed, the last with: {last}"
+    error = RetryExhaustedError(text, attempts, last, token)
+    error.outcome_unknown = last.outcome_unknown
+    return error
