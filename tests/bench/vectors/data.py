@@ -19,8 +19,8 @@ K = 10
 EXTRA = 20_000
 
 #: How far the members of a cluster lie from its centre, in the unit of how far centres lie.
-_SPREAD = 1.1
-_CLUSTERS = 100
+_SPREAD = 1.2
+_PER_CLUSTER = 2_000
 _SEED = 20_240
 
 
@@ -48,7 +48,7 @@ def percents(count: int) -> npt.NDArray[np.uint8]:
 def make(directory: Path, count: int) -> Data:
     """Write the files of *count* vectors."""
     rng = np.random.default_rng(_SEED + count)
-    centres = rng.standard_normal((_CLUSTERS, DIMENSIONS), np.float32)
+    centres = rng.standard_normal((count // _PER_CLUSTER, DIMENSIONS), np.float32)
 
     def some(number: int) -> Vectors:
         made = centres[rng.integers(0, len(centres), number)]

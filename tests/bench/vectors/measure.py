@@ -314,7 +314,7 @@ class Bench:
             while not int(state(server)["vector_searches_index"]):
                 if time.perf_counter() - began > 60 + self.data.count * _PATIENCE:
                     raise MeasureError(f"no search uses the graph: {state(server)}")
-                self._search(server, 1, seconds=0, truth="")
+                self._search(server, 1, seconds=0)
             self.add("restart", time.perf_counter() - began)
 
     def extra(self, server: ServerProcess) -> None:
