@@ -160,9 +160,7 @@ class RateLimiter:
     def _policy(self) -> str:
         return "open" if self._fail_open else "closed"
 
-    async def _decide(
-        self, identifier: str, asked: list[RateLimitConfig]
-    ) -> list[RateLimitResult]:
+    async def _decide(self, identifier: str, asked: list[RateLimitConfig]) -> list[RateLimitResult]:
         """One decision for everybody who asks for *identifier* at the moment."""
         key = self._key(identifier)
         state = self._seen.get(identifier)
