@@ -18,13 +18,16 @@ from collections import Counter
 
 from xxhash import xxh3_64_intdigest
 
-DIMENSIONS = 512
+DIMENSIONS = 1024
 
 #: Lengths of the n-grams of a word, which is written between ``<`` and ``>`` first.
 _LENGTHS = (3, 4, 5)
 
 #: What the n-grams of a word weigh together, beside the word itself with 1.
-_LETTERS_WEIGHT = 1.2
+_LETTERS_WEIGHT = 2.0
+
+#: What an n-gram at the beginning of a word weighs beside the others: stems are there.
+_BEGINNING_WEIGHT = 2.0
 
 #: What two neighbouring words weigh as a pair.
 _PAIR_WEIGHT = 0.3
@@ -102,5 +105,7 @@ def _word_features(word: str) -> Sparse:
         for length in _LENGTHS
         for start in range(len(framed) - length + 1)
     ]
-    each = _LETTERS_WEIGHT / math.sqrt(len(grams)) if grams else 0.0
-    return ((_hash(framed), 1.0), *((_hash(gram), each) for gram in grams))
+    weights = [_BEGINNING_WEIGHT if gram[0] == "<" else 1.0 for gram in grams]
+    scale = _LETTERS_WEIGHT / math.hypot(*weights)
+    letters = ((_hash(gram), scale * each) for gram, each in zip(grams, weights, strict=True))
+    return ((_hash(framed), 1.0), *letters)
