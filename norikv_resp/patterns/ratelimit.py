@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from norikv_resp.client import InvalidArgumentError, RetryExhaustedError, TransientError
 from norikv_resp.patterns.combining import Combiner, Memo
+from norikv_resp.patterns.requests import milliseconds, together
 from norikv_resp.patterns.retry import Attempts, deadline
 
 if TYPE_CHECKING:
@@ -179,11 +180,11 @@ class RateLimiter:
         raise AssertionError("Attempts ends with an error")
 
     async def _read(self, key: str) -> _State:
-        found, expires, now = await self._client.transaction(
-            [("GETVER", key), ("PEXPIRETIME", key), ("TIME",)]
+        found, expires, now = await together(
+            self._client, ("GETVER", key), ("PEXPIRETIME", key), ("TIME",)
         )
         value, version = found if found is not None else (None, "0")
-        return _State.read(value, version, expires, _milliseconds(now))
+        return _State.read(value, version, expires, milliseconds(now))
 
     async def _grant(
         self, key: str, state: _State, asked: list[RateLimitConfig], granted: int
@@ -191,24 +192,18 @@ class RateLimiter:
         """Whether so many requests were granted on top of *state*, and the state now."""
         horizon = max(state.horizon, *(config.window_ms for config in asked))
         wanted = state.written(horizon, granted, max(config.grain for config in asked))
-        (done, version, held), expires, now = await self._client.transaction(
-            [
-                ("CAS", key, state.version, wanted, "PX", horizon),
-                ("PEXPIRETIME", key),
-                ("TIME",),
-            ]
+        (done, version, held), expires, now = await together(
+            self._client,
+            ("CAS", key, state.version, wanted, "PX", horizon),
+            ("PEXPIRETIME", key),
+            ("TIME",),
         )
         value = wanted.encode() if done else held
-        return bool(done), _State.read(value, version, expires, _milliseconds(now))
+        return bool(done), _State.read(value, version, expires, milliseconds(now))
 
     @staticmethod
     def _key(identifier: str) -> str:
         return f"ratelimit:{identifier}"
-
-
-def _milliseconds(time_reply: list[bytes]) -> int:
-    seconds, microseconds = map(int, time_reply)
-    return seconds * 1000 + microseconds // 1000
 
 
 def _allowed(state: _State, asked: list[RateLimitConfig]) -> list[bool]:

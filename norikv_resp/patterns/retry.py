@@ -31,7 +31,7 @@ from norikv_resp.client import (
     Version,
 )
 
-if sys.version_info >= (3, 11, 3):
+if sys.version_info >= (3, 11):
     from asyncio import timeout
 else:
     from async_timeout import timeout
