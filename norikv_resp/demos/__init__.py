@@ -11,6 +11,9 @@ from collections.abc import Sequence
 #: Name and one line each; the module of that name has ``async def run(url: str) -> bool``.
 DEMOS = {
     "counter": "many writers count without losing an increment: CAS, then IDEM retries",
+    "events": "event sourcing: many writers, one aggregate, no event lost or doubled",
+    "bank": "an account made of events, emptied from several tills without being overdrawn",
+    "tenants": "limits that hold under concurrency, names that cannot break out, a user each",
     "leader": "a lease with CAS and TTL, fail-over, and a fencing token that stops the old leader",
     "ratelimit": "a sliding window shared by several workers, exact to the request",
 }

@@ -12,7 +12,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -237,7 +237,7 @@ class EventStore:
         """The events after the one numbered *version*. Reads no other ones."""
         return [event async for event in self.read(aggregate_id, version)]
 
-    async def read(self, aggregate_id: str, after: int = 0) -> AsyncIterator[Event]:
+    async def read(self, aggregate_id: str, after: int = 0) -> AsyncGenerator[Event, None]:
         """The events after the one numbered *after*, as they are read: 256 in a round trip.
 
         What is appended meanwhile is left out. KeyNotFoundError when somebody deleted an event.
@@ -260,7 +260,7 @@ class EventStore:
             if keys:
                 found = await self._client.execute("MGETVER", *keys)
 
-    async def subscribe(self, aggregate_id: str, after: int = 0) -> AsyncIterator[Event]:
+    async def subscribe(self, aggregate_id: str, after: int = 0) -> AsyncGenerator[Event, None]:
         """The events after the one numbered *after*, each once and in order, for ever.
 
         A message on the aggregate's channel says that there is something new; what it is comes

@@ -29,6 +29,7 @@ from norikv_resp.client.vectors import packed
 from norikv_resp.embedders import Embedder
 from norikv_resp.patterns.combining import Combiner
 from norikv_resp.patterns.names import part
+from norikv_resp.patterns.requests import together
 from norikv_resp.patterns.retry import Attempts
 
 __all__ = ["Preference", "ProductRecommendation", "RecommendationEngine"]
@@ -235,9 +236,7 @@ class RecommendationEngine:
         for each in wanted:
             asked.append(("VEMB", self._vectors, each.product_id))
             asked.append(("EXISTS", each.once if each.once is not None else b""))
-        replies = await self._client.transaction(asked)
-        assert replies is not None, "a transaction without checks is executed"
-        held, *rest = replies
+        held, *rest = await together(self._client, *asked)
         vectors = [_vector(each) for each in rest[::2]]
         done = {each.once for each, found in zip(wanted, rest[1::2], strict=True) if found}
         return held, vectors, done - {None}

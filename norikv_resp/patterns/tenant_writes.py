@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from norikv_resp.client import (
     ABSENT,
@@ -29,6 +29,7 @@ from norikv_resp.client import (
 )
 from norikv_resp.patterns.combining import Combiner
 from norikv_resp.patterns.names import part
+from norikv_resp.patterns.requests import milliseconds, together
 from norikv_resp.patterns.retry import Attempts
 
 #: For how long an idempotency key makes the repetition of a tenant's write harmless.
@@ -206,7 +207,7 @@ class Writer:
         sizes: dict[bytes, tuple[int, int]] = {}
         async for names in self.pages(layout.data):
             asked = [(word, name) for name in names for word in ("STRLEN", "PEXPIRETIME")]
-            replies = await self._read(asked)
+            replies = await together(self._client, *asked)
             for name, length, at in zip(names, replies[::2], replies[1::2], strict=True):
                 if at != _GONE:
                     sizes[name] = _size(layout, name, length), max(at, 0)
@@ -269,15 +270,15 @@ class Writer:
         for write in writes:
             once = write.once[0] if write.once is not None else b""
             asked += [("VER", write.name), ("STRLEN", write.name), ("GETVER", once)]
-        counted, (seconds, micros), *rest = await self._read(asked)
+        counted, time, *rest = await together(self._client, *asked)
         if counted is None:
             raise TenantNotFoundError(layout.tenant_id)
         found = [
             _found(layout, *each)
             for each in zip(writes, rest[::3], rest[1::3], rest[2::3], strict=True)
         ]
-        now = int(seconds) * 1000 + int(micros) // 1000
-        return _Seen(Usage(**json.loads(counted[0])), Version.parse(counted[1]), found, now)
+        usage = Usage(**json.loads(counted[0]))
+        return _Seen(usage, Version.parse(counted[1]), found, milliseconds(time))
 
     async def _commit(
         self, layout: Layout, seen: Version, usage: Usage, admitted: list[tuple[Write, _Found]]
@@ -294,12 +295,6 @@ class Writer:
         replies = await self._client.transaction(commands, checks)
         # All writes of a transaction share one version.
         return None if replies is None else Version.parse(replies[0])
-
-    async def _read(self, commands: Sequence[Sequence[Word]]) -> list[Any]:
-        """The replies to several reads of one moment."""
-        replies = await self._client.transaction(commands)
-        assert replies is not None, "a transaction without checks is executed"
-        return replies
 
 
 def _size(layout: Layout, name: bytes, length: int) -> int:

@@ -108,6 +108,11 @@ class TenantClient:
         """The tenant's name."""
         return self._layout.tenant_id
 
+    @property
+    def limits(self) -> Plan:
+        """The limits of the tenant's plan."""
+        return self._layout.plan
+
     async def get(self, key: Key, options: GetOptions | None = None) -> GetResult:
         """The value and version of a key; KeyNotFoundError. One round trip."""
         return await self._client.get(self._name(key), options)
@@ -150,7 +155,7 @@ class TenantClient:
         write = Write(name, ("DEL", name), None, 0, options.if_match_version, once)
         return await self._writer.write(self._layout, write) is not None
 
-    async def keys(self) -> AsyncIterator[bytes]:
+    async def scan(self) -> AsyncIterator[bytes]:
         """The tenant's keys in no particular order, some hundred in a round trip.
 
         Keys that come or go meanwhile may be among them or not, and may come twice.
