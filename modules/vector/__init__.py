@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from norikv_resp.encoding import VECTORSET
+
 from . import commands, commands_read, commands_search
+from .value import VectorType
 
 if TYPE_CHECKING:
     from norikv_resp.loader import ModuleAPI
@@ -18,3 +21,4 @@ def load(api: ModuleAPI) -> None:
     api.commands(commands)
     api.commands(commands_read)
     api.commands(commands_search)
+    api.value_type(VECTORSET, VectorType())

@@ -10,72 +10,37 @@ import pytest
 
 from norikv_resp.client import KeyNotFoundError, NoriKVClient
 from norikv_resp.patterns.events import Event, EventConflictError, EventStore
-from tests.conftest import StartServer
-from tests.patterns.crowd import Crowd, Told, patient, run, url_of
+from tests.patterns.conftest import Run
+from tests.patterns.crew import Crew, shaky, stubborn
+from tests.patterns.workers_events import AGGREGATE
 from tests.support.effort import EFFORT
 from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.norikv
 
-AGGREGATE = "account 7:head"
-APPENDS = 60 * EFFORT
+TIMES = 40 * EFFORT
 
 
 # -- the attack ----------------------------------------------------------------
 
 
-async def append_naively(client: NoriKVClient, name: str) -> None:
-    """Read the number of the last event, write the next event, write the new number."""
-    try:
-        head = int((await client.get("naive:head")).value)
-    except KeyNotFoundError:
-        head = 0
-    await client.put(f"naive:{head + 1}", name)
-    await client.put("naive:head", str(head + 1))
-
-
-async def naive_writer(told: Told) -> None:
-    async with patient(told.url) as client:
-        for step in range(APPENDS):
-            name = f"{told.number}-{step}"
-            await append_naively(client, name)
-            told.tell(name)
-
-
-async def writer(told: Told) -> None:
-    """Append each event, and once more as a caller does who has not seen the answer."""
-    async with patient(told.url) as client:
-        store = EventStore(client)
-        for step in range(APPENDS):
-            name = f"{told.number}-{step}"
-            first = await store.append(AGGREGATE, "Happened", {"name": name}, event_id=name)
-            told.tell(name)
-            again = await store.append(AGGREGATE, "Happened", {"name": name}, event_id=name)
-            assert first == again
-
-
-def attack(server: ServerProcess, member: Any) -> list[str]:
-    """Writers in several processes; clients and the server are killed. What was promised."""
-    with Crowd(url_of(server)) as crowd:
-        crowd.join(member, 4)
-        crowd.watch(20.0, until=40)
-        crowd.kill9(1)
-        crowd.watch(20.0, until=80)
+def attack(server: ServerProcess, worker: str) -> list[str]:
+    """Connections break all the time, clients and the server are killed. What was promised."""
+    with shaky(server.port) as url, Crew(worker, url, 4, times=TIMES) as crew:
+        crew.wait_for(TIMES // 2)
+        crew.kill(0)
+        crew.wait_for(TIMES)
         server.restart(clean=False)
-        crowd.kill9(1)
-        crowd.join(member, 1)
-        crowd.watch(20.0, until=160)
-        server.restart(clean=False)
-        return crowd.finish()
+        crew.wait_for(2 * TIMES)
+        crew.kill(1)
+        return [name for reports in crew.finish() for (name,) in reports]
 
 
-@pytest.mark.limit(90)
-def test_no_event_is_lost_doubled_or_written_over(start_server: StartServer) -> None:
-    server = start_server()
-    promised = attack(server, writer)
+def test_no_event_is_lost_doubled_or_written_over(own_server: ServerProcess) -> None:
+    promised = attack(own_server, "append")
 
     async def judge() -> None:
-        async with patient(url_of(server)) as client:
+        async with stubborn(f"redis://127.0.0.1:{own_server.port}") as client:
             events = await EventStore(client).get_events(AGGREGATE)
             names = [event.data["name"] for event in events]
             assert [event.version for event in events] == list(range(1, len(events) + 1))
@@ -83,56 +48,32 @@ def test_no_event_is_lost_doubled_or_written_over(start_server: StartServer) -> 
             assert set(promised) <= set(names), "a promised event is lost"
             # What was under way when a client was killed may be there, once.
             assert len(names) <= len(promised) + 2
-            assert len({event.id for event in events}) == len(events)
 
-    run(judge())
-
-
-@pytest.mark.limit(90)
-def test_get_then_put_loses_events_under_the_same_attack(start_server: StartServer) -> None:
-    server = start_server()
-    promised = attack(server, naive_writer)
-
-    async def kept() -> set[str]:
-        async with patient(url_of(server)) as client:
-            head = int((await client.get("naive:head")).value)
-            found = await client.execute("MGET", *(f"naive:{n}" for n in range(1, head + 1)))
-            return {name.decode() for name in found if name is not None}
-
-    assert set(promised) - run(kept())
+    asyncio.run(judge())
 
 
-async def racer(told: Told) -> None:
-    """Try to be the one that writes version 1, 2, 3 …"""
-    async with patient(told.url) as client:
-        store = EventStore(client)
-        for version in range(APPENDS // 2):
-            with contextlib.suppress(EventConflictError):
-                event = await store.append("race", "Won", told.number, expected_version=version)
-                told.tell((event.version, told.number))
+def test_get_then_put_loses_events_under_the_same_attack(own_server: ServerProcess) -> None:
+    promised = attack(own_server, "append_naively")
+    head = int(own_server.ask("GET", "naive:head"))
+    kept = own_server.ask("MGET", *(f"naive:{number}" for number in range(1, head + 1)))
+    assert set(promised) - {name.decode() for name in kept if name is not None}
 
 
-@pytest.mark.limit(60)
-def test_an_expected_version_is_met_by_one_process_only(server: ServerProcess) -> None:
-    with Crowd(url_of(server)) as crowd:
-        crowd.join(racer, 4)
-        won = crowd.finish()
+def test_an_expected_version_is_met_by_one_process_only(url: str, run: Run) -> None:
+    with Crew("append_at", url, 4, times=TIMES) as crew:
+        won = sorted(tuple(report) for reports in crew.finish() for report in reports)
 
-    async def judge() -> None:
-        async with patient(url_of(server)) as client:
-            events = await EventStore(client).get_events("race")
-            assert sorted(won) == [(event.version, event.data) for event in events]
-            assert len(events) == APPENDS // 2
+    async def judge(client: NoriKVClient) -> None:
+        events = await EventStore(client).get_events("race")
+        assert won == [(event.version, event.data) for event in events]
+        assert len(events) == TIMES
 
-    run(judge())
+    run(judge)
 
 
-@pytest.mark.limit(60)
-def test_a_subscriber_sees_everything_once_through_a_restart(start_server: StartServer) -> None:
-    server = start_server()
-
+def test_a_subscriber_sees_everything_once_through_a_restart(own_server: ServerProcess) -> None:
     async def scene() -> None:
-        async with patient(url_of(server)) as client:
+        async with stubborn(f"redis://127.0.0.1:{own_server.port}") as client:
             store = EventStore(client)
             seen: list[int] = []
 
@@ -148,11 +89,11 @@ def test_a_subscriber_sees_everything_once_through_a_restart(start_server: Start
             for number in range(2, 61):
                 await store.append("s", "Next", {"number": number})
                 if number == 30:
-                    await asyncio.to_thread(server.restart, False)
+                    await asyncio.to_thread(own_server.restart, False)
             await asyncio.wait_for(follower, 20)
             assert seen == list(range(2, 61))
 
-    run(scene())
+    asyncio.run(scene())
 
 
 # -- the interface -------------------------------------------------------------
@@ -174,129 +115,120 @@ class Counting:
         return call
 
 
-def test_round_trips_of_reading_and_appending(server: ServerProcess) -> None:
-    async def scene() -> None:
-        async with patient(url_of(server)) as client:
-            store = EventStore(client)
-            counting = Counting(client)
-            await asyncio.gather(*(store.append("a", "X", n) for n in range(600)))
-            assert counting.sent == ["MGETVER", "EXEC"], "concurrent ones travel together"
+def test_round_trips_of_reading_and_appending(run: Run) -> None:
+    async def scene(client: NoriKVClient) -> None:
+        store = EventStore(client)
+        counting = Counting(client)
+        await asyncio.gather(*(store.append("a", "X", n) for n in range(600)))
+        assert counting.sent == ["MGETVER", "EXEC"], "concurrent ones travel together"
 
-            counting.sent.clear()
-            await store.append("a", "X", 600)
-            assert counting.sent == ["EXEC"], "the head is remembered"
+        counting.sent.clear()
+        await store.append("a", "X", 600)
+        assert counting.sent == ["EXEC"], "the head is remembered"
 
-            counting.sent.clear()
-            tail = await store.get_events_after("a", 590)
-            assert [event.data for event in tail] == list(range(590, 601))
-            assert counting.sent == ["MGETVER"]
+        counting.sent.clear()
+        tail = await store.get_events_after("a", 590)
+        assert [event.data for event in tail] == list(range(590, 601))
+        assert counting.sent == ["MGETVER"]
 
-            counting.sent.clear()
-            assert len(await store.get_events("a")) == 601
-            assert len(counting.sent) == 1 + 3  # 32 with the head, then 256 at a time
+        counting.sent.clear()
+        assert len(await store.get_events("a")) == 601
+        assert len(counting.sent) == 1 + 3  # 32 with the head, then 256 at a time
 
-            counting.sent.clear()
-            assert await store.get_events_after("a", 601) == []
-            assert await store.get_events_after("a", 9999) == []
-            assert await store.get_events("nobody") == []
-            assert counting.sent == ["MGETVER"] * 3
+        counting.sent.clear()
+        assert await store.get_events_after("a", 601) == []
+        assert await store.get_events_after("a", 9999) == []
+        assert await store.get_events("nobody") == []
+        assert counting.sent == ["MGETVER"] * 3
 
-    run(scene())
-
-
-def test_append_returns_the_event_and_judges_the_version(server: ServerProcess) -> None:
-    async def scene() -> None:
-        async with patient(url_of(server)) as client:
-            store, other = EventStore(client), EventStore(client)
-            first = await store.append("a", "Opened", {"by": "ann"}, expected_version=0)
-            assert first == Event(first.id, "a", "Opened", {"by": "ann"}, first.timestamp, 1)
-            assert await other.get_events("a") == [first]
-            with pytest.raises(EventConflictError) as caught:
-                await store.append("a", "Opened", {}, expected_version=0)
-            assert (caught.value.expected, caught.value.actual) == (0, 1)
-            with pytest.raises(EventConflictError):
-                await store.append("a", "Opened", {}, expected_version=5)
-            # What this store remembers of the head is old now; that must not matter.
-            await other.append("a", "Changed", {})
-            assert (await store.append("a", "Changed", {}, expected_version=2)).version == 3
-            assert (await other.append("a", "Changed", {})).version == 4
-
-    run(scene())
+    run(scene)
 
 
-def test_an_event_id_counts_once_whatever_else_has_happened(server: ServerProcess) -> None:
-    async def scene() -> None:
-        async with patient(url_of(server)) as client:
-            store = EventStore(client)
-            first = await store.append("a", "Paid", 1, expected_version=0, event_id="x")
-            await store.append("a", "Paid", 2)
-            assert await store.append("a", "Paid", 1, expected_version=0, event_id="x") == first
-            assert await EventStore(client).append("a", "Paid", 1, event_id="x") == first
-            assert await store.find("a", "x") == first
-            assert await store.find("a", "y") is None
-            # Two callers with one id at the same moment, and the same id elsewhere.
-            both = await asyncio.gather(
-                *(store.append("a", "Paid", 3, event_id="y") for _ in range(2))
-            )
-            assert both[0] == both[1]
-            assert (await store.append("b", "Paid", 1, event_id="x")).version == 1
-            assert len(await store.get_events("a")) == 3
+def test_append_returns_the_event_and_judges_the_version(run: Run) -> None:
+    async def scene(client: NoriKVClient) -> None:
+        store, other = EventStore(client), EventStore(client)
+        first = await store.append("a", "Opened", {"by": "ann"}, expected_version=0)
+        assert first == Event(first.id, "a", "Opened", {"by": "ann"}, first.timestamp, 1)
+        assert await other.get_events("a") == [first]
+        with pytest.raises(EventConflictError) as caught:
+            await store.append("a", "Opened", {}, expected_version=0)
+        assert (caught.value.expected, caught.value.actual) == (0, 1)
+        with pytest.raises(EventConflictError):
+            await store.append("a", "Opened", {}, expected_version=5)
+        # What this store remembers of the head is old now; that must not matter.
+        await other.append("a", "Changed", {})
+        assert (await store.append("a", "Changed", {}, expected_version=2)).version == 3
+        assert (await other.append("a", "Changed", {})).version == 4
 
-    run(scene())
+    run(scene)
+
+
+def test_an_event_id_counts_once_whatever_else_has_happened(run: Run) -> None:
+    async def scene(client: NoriKVClient) -> None:
+        store = EventStore(client)
+        first = await store.append("a", "Paid", 1, expected_version=0, event_id="x")
+        await store.append("a", "Paid", 2)
+        assert await store.append("a", "Paid", 1, expected_version=0, event_id="x") == first
+        assert await EventStore(client).append("a", "Paid", 1, event_id="x") == first
+        assert await store.find("a", "x") == first
+        assert await store.find("a", "y") is None
+        # Two callers with one id at the same moment, and the same id elsewhere.
+        both = await asyncio.gather(*(store.append("a", "Paid", 3, event_id="y") for _ in range(2)))
+        assert both[0] == both[1]
+        assert (await store.append("b", "Paid", 1, event_id="x")).version == 1
+        assert len(await store.get_events("a")) == 3
+
+    run(scene)
 
 
 @pytest.mark.parametrize("name", ["", "a:1", "a:head", "*", "ä\n\0", "a:id:x", "%3A"])
-def test_names_of_aggregates_do_not_meet(server: ServerProcess, name: str) -> None:
-    async def scene() -> None:
-        async with patient(url_of(server)) as client:
-            store = EventStore(client)
-            await store.append("a", "X", "a", event_id="x")
-            await store.append(name, "X", name, event_id="x")
-            await store.save_snapshot("a", 1, "a")
-            assert [event.data for event in await store.get_events("a")] == ["a"]
-            assert [event.data for event in await store.get_events(name)] == [name]
-            assert await store.load_snapshot(name) is None
+def test_names_of_aggregates_do_not_meet(run: Run, name: str) -> None:
+    async def scene(client: NoriKVClient) -> None:
+        store = EventStore(client)
+        await store.append("a", "X", "a", event_id="x")
+        await store.append(name, "X", name, event_id="x")
+        await store.save_snapshot("a", 1, "a")
+        assert [event.data for event in await store.get_events("a")] == ["a"]
+        assert [event.data for event in await store.get_events(name)] == [name]
+        assert await store.load_snapshot(name) is None
 
-    run(scene())
-
-
-def test_a_late_snapshot_replaces_no_later_one(server: ServerProcess) -> None:
-    async def scene() -> None:
-        async with patient(url_of(server)) as client:
-            store = EventStore(client)
-            assert await store.load_snapshot("a") is None
-            order = [5, 3, 9, 1, 8, 9]
-            outcomes = await asyncio.gather(*(store.save_snapshot("a", n, {"n": n}) for n in order))
-            assert any(outcomes)
-            snapshot = await store.load_snapshot("a")
-            assert snapshot is not None
-            assert (snapshot.version, snapshot.state) == (9, {"n": 9})
-            assert not await store.save_snapshot("a", 9, {"n": "again"})
-
-    run(scene())
+    run(scene)
 
 
-def test_an_event_that_somebody_deleted_is_told(server: ServerProcess) -> None:
-    async def scene() -> None:
-        async with patient(url_of(server)) as client:
-            store = EventStore(client)
-            for number in range(3):
-                await store.append("a", "X", number)
-            await client.delete("events:a:2")
-            with pytest.raises(KeyNotFoundError) as caught:
-                await store.get_events("a")
-            assert caught.value.key == b"events:a:2"
-            assert len(await store.get_events_after("a", 2)) == 1
+def test_a_late_snapshot_replaces_no_later_one(run: Run) -> None:
+    async def scene(client: NoriKVClient) -> None:
+        store = EventStore(client)
+        assert await store.load_snapshot("a") is None
+        order = [5, 3, 9, 1, 8, 9]
+        outcomes = await asyncio.gather(*(store.save_snapshot("a", n, {"n": n}) for n in order))
+        assert any(outcomes)
+        snapshot = await store.load_snapshot("a")
+        assert snapshot is not None
+        assert (snapshot.version, snapshot.state) == (9, {"n": 9})
+        assert not await store.save_snapshot("a", 9, {"n": "again"})
 
-    run(scene())
+    run(scene)
 
 
-def test_data_that_json_cannot_write_changes_nothing(server: ServerProcess) -> None:
-    async def scene() -> None:
-        async with patient(url_of(server)) as client:
-            store = EventStore(client)
-            with pytest.raises(TypeError):
-                await store.append("a", "X", object())
-            assert await store.get_events("a") == []
+def test_an_event_that_somebody_deleted_is_told(run: Run) -> None:
+    async def scene(client: NoriKVClient) -> None:
+        store = EventStore(client)
+        for number in range(3):
+            await store.append("a", "X", number)
+        await client.delete("events:a:2")
+        with pytest.raises(KeyNotFoundError) as caught:
+            await store.get_events("a")
+        assert caught.value.key == b"events:a:2"
+        assert len(await store.get_events_after("a", 2)) == 1
 
-    run(scene())
+    run(scene)
+
+
+def test_data_that_json_cannot_write_changes_nothing(run: Run) -> None:
+    async def scene(client: NoriKVClient) -> None:
+        store = EventStore(client)
+        with pytest.raises(TypeError):
+            await store.append("a", "X", object())
+        assert await store.get_events("a") == []
+
+    run(scene)
