@@ -46,7 +46,7 @@ class SemanticSearchEngine:
         self, client: NoriKVClient | Redis, embedder: Embedder, namespace: str = "documents"
     ) -> None:
         self._client = as_client(client)
-        self._embedder = embedder
+        self.embedder = embedder
         self._vectors = f"{namespace}:vectors"
         self._documents = f"{namespace}:doc:"
 
@@ -58,7 +58,7 @@ class SemanticSearchEngine:
         """
         await self._client.vector_create_index(
             self._vectors,
-            self._embedder.dimensions,
+            self.embedder.dimensions,
             DistanceFunction.COSINE,
             VectorIndexType.HNSW,
         )
@@ -74,7 +74,7 @@ class SemanticSearchEngine:
 
         *metadata* is what filters look at: numbers, texts and lists of them, by name.
         """
-        vector = packed(await self._embedder.embed(f"{title} {content}"))
+        vector = packed(await self.embedder.embed(f"{title} {content}"))
         revision = secrets.token_hex(8)
         attributes = {**(metadata or {}), REVISION: revision}
         record = {
@@ -104,7 +104,7 @@ class SemanticSearchEngine:
         Raises:
             InvalidArgumentError: *top_k* is not positive, or the filter cannot be read.
         """
-        vector = packed(await self._embedder.embed(query))
+        vector = packed(await self.embedder.embed(query))
         search: list[str | bytes | int] = ["VSEARCH", self._vectors, top_k, "FP32", vector]
         search += ["FILTER", filter] if filter is not None else []
         results: list[SearchResult] = []
