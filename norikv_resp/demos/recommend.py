@@ -70,7 +70,7 @@ async def run(url: str, embedder: Embedder) -> bool:
             sensible = sensible and best[0].category == wanted and len(best) == 3
             sensible = sensible and not {each.product_id for each in best} & set(looked_at)
         table(("visitor", "looked at", "is recommended", "score"), rows)
-        similar = await engine.get_similar_products("p08", 3)
+        similar = await engine.get_similar_products("p09", 3)
         print(f"  similar to a tyre repair kit: {', '.join(each.name for each in similar)}")
 
         print(f"  {TABS} tabs of one visitor click {CLICKS} times each, all at once")
