@@ -73,11 +73,13 @@ def test_concurrent_updates_all_land(own_server: ServerProcess) -> None:
             return await sessions.get(session_id)
 
     session_id = asyncio.run(with_client("create"))
-    with shaky(own_server.port, every=20_000) as url:
-        with Crew("grant_roles", url, 3, id=session_id, times=30) as crew:
-            crew.wait_for(30)
-            own_server.restart(clean=False)
-            crew.finish()
+    with (
+        shaky(own_server.port, every=20_000) as url,
+        Crew("grant_roles", url, 3, id=session_id, times=30) as crew,
+    ):
+        crew.wait_for(30)
+        own_server.restart(clean=False)
+        crew.finish()
     session = asyncio.run(with_client("get", str(session_id)))
     assert isinstance(session, SessionData)
     wanted = {"first", *(f"{who}:{number}" for who in range(3) for number in range(30))}
