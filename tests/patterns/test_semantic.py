@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from typing import Any
 
 import pytest
 
@@ -146,6 +147,32 @@ def test_a_vector_without_text_is_no_result(run: Run) -> None:
         await client.execute("VADD", "documents:vectors", "FP32", blob, "stranger")
         await client.delete("documents:doc:c")
         assert [result.id for result in await engine.search("bread oven", 9)] == ["a", "b"]
+
+    run(scene)
+
+
+def test_a_document_that_changes_after_the_search_is_searched_again(run: Run) -> None:
+    """Text and score of a result are of the same writing, however the requests fall."""
+
+    async def scene(client: NoriKVClient) -> None:
+        engine = await library(client)
+        execute, changes = client.execute, 0
+
+        async def meddle(*words: Any, **more: Any) -> Any:
+            nonlocal changes
+            reply = await execute(*words, **more)
+            if words[0] == "VSEARCH" and changes < limit:
+                changes += 1
+                await engine.index_document("a", "Baking bread", f"Version {changes} of rye.")
+            return reply
+
+        client.execute = meddle  # type: ignore[method-assign]
+        limit = 1
+        best = (await engine.search("Baking bread Version 1 of rye.", 3))[0]
+        assert (best.content, best.score) == ("Version 1 of rye.", pytest.approx(1.0, abs=1e-5))
+        # Somebody who never stops: what is whole is found all the same.
+        limit = 1000
+        assert {result.id for result in await engine.search("bread", 3)} == {"b", "c"}
 
     run(scene)
 

@@ -59,9 +59,9 @@ async def real_usage(client: NoriKVClient, tenant: TenantClient) -> tuple[int, i
 # -- the attack on the limits ----------------------------------------------------
 
 
-def attack(server: ServerProcess, worker: str) -> None:
+def attack(server: ServerProcess, worker: str, **options: object) -> None:
     """Connections break all the time, clients and the server are killed."""
-    with shaky(server.port) as url, Crew(worker, url, 4, times=TIMES) as crew:
+    with shaky(server.port) as url, Crew(worker, url, 4, times=TIMES, **options) as crew:
         crew.wait_for(TIMES // 2)
         crew.kill(0)
         server.restart(clean=False)
@@ -70,7 +70,10 @@ def attack(server: ServerProcess, worker: str) -> None:
         crew.finish()
 
 
-def test_limits_hold_and_the_count_is_exact(own_server: ServerProcess) -> None:
+@pytest.mark.parametrize("ttls", [[None], [None, 1, 30]], ids=["keys stay", "keys expire"])
+def test_limits_hold_and_the_count_is_exact(
+    own_server: ServerProcess, ttls: list[int | None]
+) -> None:
     url = f"redis://127.0.0.1:{own_server.port}"
 
     async def prepare() -> None:
@@ -87,7 +90,7 @@ def test_limits_hold_and_the_count_is_exact(own_server: ServerProcess) -> None:
             assert usage.expires_at == 0
 
     asyncio.run(prepare())
-    attack(own_server, "write_as_tenant")
+    attack(own_server, "write_as_tenant", ttls=ttls)
     asyncio.run(judge())
 
 
@@ -206,6 +209,30 @@ def test_concurrent_writes_to_one_key_are_judged_one_after_the_other(run: Run) -
         assert kinds == [Version] + [AlreadyExistsError] * 9 + [bool] * 2
         assert outcomes[10:] == [True, False]
         assert await tenant.usage() == Usage()
+
+    run(scene)
+
+
+def test_a_key_that_expires_before_the_write_is_a_mismatch(run: Run) -> None:
+    """Between the decision and the transaction the key goes: the decision is made again."""
+
+    async def scene(client: NoriKVClient) -> None:
+        tenant = await tenant_of(client)
+        version = await tenant.put("k", b"v")
+        (name,) = await client.execute("KEYS", "*:d:k")
+        write, calls = client.transaction, 0
+
+        async def meddle(*args: Any, **more: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                await client.execute("DEL", name)
+            return await write(*args, **more)
+
+        client.transaction = meddle  # type: ignore[method-assign]
+        with pytest.raises(VersionMismatchError) as caught:
+            await tenant.put("k", b"new", PutOptions(if_match_version=version))
+        assert (caught.value.actual_version, calls) == (None, 3)
 
     run(scene)
 

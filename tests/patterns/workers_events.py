@@ -52,20 +52,20 @@ async def append_at(client: NoriKVClient, options: Options, report: Report) -> N
 @worker
 async def withdraw_naively(client: NoriKVClient, options: Options, report: Report) -> None:
     amount = options["amount"]
-    while (balance := int(await client.execute("GET", "balance"))) >= amount:
-        await client.put("balance", str(balance - amount))
-        report(amount)
+    for key in options["accounts"]:
+        while (balance := int(await client.execute("GET", key))) >= amount:
+            await client.put(key, str(balance - amount))
+            report(key)
 
 
 @worker
 async def withdraw(client: NoriKVClient, options: Options, report: Report) -> None:
-    """Pay until the account refuses, asking for every payment twice."""
-    account = BankAccountAggregate(EventStore(client), "a", snapshot_every=7)
-    number = 0
-    with contextlib.suppress(InsufficientFundsError):
-        while True:
-            token = f"{options['number']}-{number}"
-            await account.withdraw(options["amount"], event_id=token)
-            report(options["amount"])
-            await account.withdraw(options["amount"], event_id=token)
-            number += 1
+    """Empty one account after the other, asking for every payment twice."""
+    for name in options["accounts"]:
+        account = BankAccountAggregate(EventStore(client), name, snapshot_every=3)
+        with contextlib.suppress(InsufficientFundsError):
+            for number in range(1000):
+                token = f"{options['number']}-{number}"
+                await account.withdraw(options["amount"], event_id=token)
+                report(name)
+                await account.withdraw(options["amount"], event_id=token)

@@ -36,13 +36,16 @@ async def count_then_put(client: NoriKVClient, options: Options, report: Report)
 
 @worker
 async def write_as_tenant(client: NoriKVClient, options: Options, report: Report) -> None:
-    """Put, replace, let expire and delete keys that all writers share, each write sent twice."""
+    """Put, replace and delete keys that all writers share, each write sent twice.
+
+    Of the option *ttls* one is taken for each put.
+    """
     dice = random.Random(options["number"])
     tenant = await TenantManager(client).get_client("acme")
     for number in range(options["times"]):
         key, token = f"key{dice.randrange(90)}", f"{options['number']}-{number}"
         value = None if dice.random() < 0.25 else b"v" * dice.randrange(80)
-        ttl = dice.choice((None, None, 1, 30))
+        ttl = dice.choice(options["ttls"])
         with contextlib.suppress(QuotaExceededError):
             first = await _write(tenant, key, value, token, ttl)
             assert await _write(tenant, key, value, token, ttl) == first
