@@ -26,7 +26,7 @@ pytestmark = pytest.mark.norikv
 TIMES = 60 * EFFORT
 
 
-def attack(server: ServerProcess, write: str, search: str) -> list[list[str]]:
+def attack(server: ServerProcess, write: str, search: str, times: int = TIMES) -> list[list[str]]:
     """Connections that break, clients and the server killed; what searchers found torn."""
 
     async def prepare() -> None:
@@ -36,7 +36,7 @@ def attack(server: ServerProcess, write: str, search: str) -> list[list[str]]:
     asyncio.run(prepare())
     with (
         shaky(server.port, every=20_000) as url,
-        Crew(write, url, 3, times=TIMES) as writers,
+        Crew(write, url, 3, times=times) as writers,
         Crew(search, url, 2) as searchers,
     ):
         writers.wait_for(TIMES // 2)
@@ -65,7 +65,7 @@ def test_text_and_vector_are_always_of_one_writing(own_server: ServerProcess) ->
 
 
 def test_vector_then_text_is_torn_under_the_same_attack(own_server: ServerProcess) -> None:
-    assert any(attack(own_server, "index_naively", "search_naively") for _ in range(10))
+    assert any(attack(own_server, "index_naively", "search_naively", 3 * TIMES) for _ in range(10))
 
 
 # -- the interface -------------------------------------------------------------
