@@ -14,7 +14,6 @@ from redis.asyncio import Redis
 from norikv_resp.client import vectors
 from norikv_resp.client.errors import (
     AlreadyExistsError,
-    ConnectionError,
     InvalidArgumentError,
     KeyNotFoundError,
     NoNodesAvailableError,
@@ -79,21 +78,19 @@ class NoriKVClient:
         Raises:
             InvalidArgumentError: no address, or one that cannot be read.
         """
-        self._setup(config, nodes_of(config), owned=True)
+        self._setup(config, nodes_of(config))
 
-    def _setup(self, config: ClientConfig, nodes: Nodes, owned: bool) -> None:
+    def _setup(self, config: ClientConfig, nodes: Nodes) -> None:
         wrong = config.wrong()
         if wrong is not None:
             raise InvalidArgumentError(wrong)
         self.config = config
         self._nodes = nodes
-        self._owned = owned
         self._policy = RetryPolicy(config.retry, nodes, config.attempt_seconds)
         self._kinds = Kinds(self._ask)
         #: Vector indexes that are known to exist.
         self._indexes: set[str] = set()
         self._connected = False
-        self._closed = False
 
     @classmethod
     def from_url(
@@ -139,7 +136,7 @@ class NoriKVClient:
         address = str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
         client = cls.__new__(cls)
         config = replace(config or ClientConfig(nodes=[]), nodes=[address])
-        client._setup(config, Nodes([Node(address, redis)]), owned=False)
+        client._setup(config, Nodes([Node(address, redis, owned=False)]))
         return client
 
     # -- life ------------------------------------------------------------------
@@ -151,7 +148,7 @@ class NoriKVClient:
             NoNodesAvailableError: no node answers.
             PermissionDeniedError: the server does not accept the user or the password.
         """
-        self._closed = False
+        self._nodes.open()
         try:
             await self._send([b"PING"])
         except (TransientError, RetryExhaustedError) as error:
@@ -159,11 +156,8 @@ class NoriKVClient:
 
     async def close(self) -> None:
         """Close all connections. Calls under way fail; later ones raise ConnectionError."""
-        self._closed = True
         self._connected = False
-        if self._owned:
-            for node in self._nodes:
-                await node.close()
+        await self._nodes.close()
 
     async def __aenter__(self) -> NoriKVClient:
         await self.connect()
@@ -525,10 +519,8 @@ class NoriKVClient:
         repeatable: bool,
         token: bytes | None = None,
     ) -> Any:
-        if self._closed:
-            raise ConnectionError("the client is closed")
         reply = await self._policy.run(requests, parse, repeatable=repeatable, token=token)
-        self._connected = not self._closed
+        self._connected = not self._nodes.closed
         return reply
 
 

@@ -34,6 +34,30 @@ async function main() {
 main();
 """
 
+#: Visits, a note of a tenant that is not there and of one that is, and the limit.
+ASK_THE_APPLICATION = """
+import asyncio, httpx
+from norikv_resp.patterns.tenants import TenantManager
+
+async def main():
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://application") as http,
+    ):
+        visits = (await http.get("/visits")).json()
+        session = (await http.post("/sessions", params={"user": "ann"})).json()
+        headers = {"Authorization": f"Bearer {session}", "X-Tenant-ID": "acme"}
+        note = {"text": "tea"}
+        missing = await http.put("/notes/n", params=note, headers=headers)
+        await TenantManager(app.state.norikv.client).create("acme", "Acme")
+        written = await http.put("/notes/n", params=note, headers=headers)
+        limit = written.headers["X-RateLimit-Limit"]
+        print(visits, missing.status_code, written.status_code, limit)
+
+asyncio.run(main())
+"""
+
 
 def blocks(text: str, language: str) -> list[str]:
     """The fenced blocks of *language*."""

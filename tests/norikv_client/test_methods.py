@@ -204,15 +204,13 @@ def test_arguments_that_cannot_be_right(run: Run) -> None:
     run(steps)
 
 
-def test_get_of_another_type(start_server: StartServer, run: Run) -> None:
+def test_get_of_another_type(run: Run) -> None:
     async def steps(client: NoriKVClient) -> None:
-        try:
-            await client.execute("LPUSH", "l", "x")
-        except InvalidArgumentError:
-            pytest.skip("there are no lists")
-        with pytest.raises(WrongTypeError):
-            await client.get("l")
-        await client.put("l", b"now a string")
+        await client.execute("VADD", "k", "VALUES", 2, 1.0, 2.0, "element")
+        with pytest.raises(WrongTypeError) as caught:
+            await client.get("k")
+        assert caught.value.code == "WRONGTYPE"
+        await client.put("k", b"now a string")
 
     run(steps)
 
