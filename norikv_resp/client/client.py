@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -69,24 +68,23 @@ class NoriKVClient:
         ...     await client.put("user:1", b"anna", PutOptions(if_match_version=version))
     """
 
-    def __init__(self, config: ClientConfig) -> None:
+    def __init__(self, config: ClientConfig, redis: Redis | None = None) -> None:
         """Make a client.
 
         Args:
             config: where the server is and how patient to be with it.
+            redis: an asynchronous redis-py client whose connections are to be used in place of
+                ``config.nodes``; it stays its owner's to close.
 
         Raises:
-            InvalidArgumentError: no address, or one that cannot be read.
+            InvalidArgumentError: no address, one that cannot be read, or a number that cannot be.
         """
-        self._setup(config, nodes_of(config))
-
-    def _setup(self, config: ClientConfig, nodes: Nodes) -> None:
         wrong = config.wrong()
         if wrong is not None:
             raise InvalidArgumentError(wrong)
         self.config = config
-        self._nodes = nodes
-        self._policy = RetryPolicy(config.retry, nodes, config.attempt_seconds)
+        self._nodes = nodes_of(config) if redis is None else Nodes([Node.over(redis)])
+        self._policy = RetryPolicy(config.retry, self._nodes, config.attempt_seconds)
         self._kinds = Kinds(self._ask)
         #: Vector indexes that are known to exist.
         self._indexes: set[str] = set()
@@ -123,21 +121,6 @@ class NoriKVClient:
                 redis_options=redis_options or {},
             )
         )
-
-    @classmethod
-    def from_redis(cls, redis: Redis, config: ClientConfig | None = None) -> NoriKVClient:
-        """A client over the connection pool of *redis*, which stays its owner's to close.
-
-        Args:
-            redis: any asynchronous redis-py client; its protocol and decoding do not matter here.
-            config: timeouts and retries; its nodes and redis_options are not looked at.
-        """
-        options = redis.connection_pool.connection_kwargs
-        address = str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
-        client = cls.__new__(cls)
-        config = replace(config or ClientConfig(nodes=[]), nodes=[address])
-        client._setup(config, Nodes([Node(address, redis, owned=False)]))
-        return client
 
     # -- life ------------------------------------------------------------------
 
@@ -525,11 +508,14 @@ class NoriKVClient:
 
 
 def as_client(client: NoriKVClient | Redis) -> NoriKVClient:
-    """*client* itself, or a NoriKVClient over the pool of a plain asynchronous Redis."""
+    """*client* itself, or a NoriKVClient over the connections of a plain asynchronous Redis.
+
+    Protocol, decoding and retries of that Redis do not matter.
+    """
     if isinstance(client, NoriKVClient):
         return client
     if isinstance(client, Redis):
-        return NoriKVClient.from_redis(client)
+        return NoriKVClient(ClientConfig(nodes=[]), client)
     raise InvalidArgumentError(f"not a NoriKVClient or redis.asyncio.Redis: {client!r}")
 
 

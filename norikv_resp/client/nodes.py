@@ -42,6 +42,13 @@ class Node:
         self.closed = False
         self._owned = owned
 
+    @classmethod
+    def over(cls, redis: Redis) -> Node:
+        """A node that uses the connections of *redis*, which is somebody else's to close."""
+        options = redis.connection_pool.connection_kwargs
+        address = str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
+        return cls(address, redis, owned=False)
+
     async def round_trip(self, requests: Sequence[Request], seconds: float) -> list[Any]:
         """Send *requests* in one write and return their replies.
 

@@ -93,7 +93,7 @@ def log_in(client: httpx.Client, user: str = "ann") -> str:
 
 
 def test_sessions(start_application: StartApplication) -> None:
-    application = start_application(session_ttl_ms=400)
+    application = start_application(session_ttl_ms=1500)
     with application.client() as client:
         answer = client.get("/me")
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
@@ -106,7 +106,7 @@ def test_sessions(start_application: StartApplication) -> None:
         bearer = {"Authorization": f"Bearer {log_in(client, 'bob')}"}
         client.cookies.clear()
         assert client.get("/me", headers=bearer).json()["user_id"] == "bob"
-        time.sleep(0.5)
+        time.sleep(1.7)
         assert client.get("/me", headers=bearer).status_code == 401
         assert client.get("/me", headers={"Authorization": "Bearer made-up"}).status_code == 401
 
