@@ -97,7 +97,7 @@ class NoriKVClient:
         *,
         timeout_ms: int = 5000,
         retry: RetryConfig | None = None,
-        max_connections: int = 10,
+        max_connections: int = 64,
         redis_options: Mapping[str, Any] | None = None,
     ) -> NoriKVClient:
         """A client for one server: ``redis://``, ``rediss://`` (TLS) or ``unix://``.
