@@ -115,6 +115,10 @@ WRITES = {
 }
 
 
+#: Writes that are cut at every byte of the request, whatever the effort.
+EVERY_BYTE = {"put over a version", "INCR", "transaction"}
+
+
 class Witness:
     """Counts the changes of ``k`` by its keyspace events, over connections of its own."""
 
@@ -209,7 +213,13 @@ def test_a_write_whose_connection_is_cut_anywhere_happens_once(
 
     async def main() -> None:
         async with staged(server) as stage:
-            for cut in await stage.places(write):
+            cuts = await stage.places(write)
+            if name not in EVERY_BYTE and EFFORT == 1:
+                # Half a request is half a request: some of its bytes, and where it is whole.
+                cuts = [cut for cut in cuts if cut.reply or (cut.request or 0) % 6 == 1] + [
+                    Cut(request=stage.proxy.requested)
+                ]
+            for cut in cuts:
                 before = await stage.prepared(write)
                 times = 3 if 1 in (cut.request, cut.reply) else 1
                 stage.proxy.arm(cut, times)
