@@ -402,7 +402,7 @@ class NoriKVClient:
         client makes for this call, so that it happens once however often it is sent. Blocking
         commands, PUBLISH and administration are not repeated once they may have been executed.
         Which is which is asked of the server, once for each command; a user who may not run
-        COMMAND gets no retries here. What belongs to one connection (MULTI, WATCH, SUBSCRIBE,
+        COMMAND gets retries under a *token* of their own only. What belongs to one connection (MULTI, WATCH, SUBSCRIBE,
         SELECT …) is refused.
 
         Args:
@@ -422,11 +422,11 @@ class NoriKVClient:
         if not command:
             raise InvalidArgumentError("a command has at least one word")
         request = [_word(word) for word in command]
-        kind = await self._kinds.of(request)
-        if token is not None and kind is not Kind.WRITE:
-            raise InvalidArgumentError(f"{request[0].decode()} takes no idempotency key")
-        if kind is Kind.WRITE:
+        if token is not None:
             return await self._write(request, token)
+        kind = await self._kinds.of(request)
+        if kind is Kind.WRITE:
+            return await self._write(request, None)
         return await self._run([request], _single, repeatable=kind is not Kind.ONCE)
 
     async def transaction(

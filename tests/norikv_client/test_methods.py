@@ -381,11 +381,13 @@ def test_a_user_who_may_not_ask_for_the_command_table(start_server: StartServer)
         url = f"redis://u:p@127.0.0.1:{server.port}"
         async with NoriKVClient.from_url(url) as client:
             assert await client.execute("INCR", "mine:n") == 1
+            for _ in range(2):
+                assert await client.execute("INCR", "mine:n", token="t") == 2
             with pytest.raises(PermissionDeniedError):
                 await client.execute("INCR", "yours:n")
             with pytest.raises(PermissionDeniedError):
                 await client.transaction([["INCR", "mine:n"], ["INCR", "yours:n"]])
-            assert await client.execute("GET", "mine:n") == b"1"
+            assert await client.execute("GET", "mine:n") == b"2"
 
     asyncio.run(main())
 
