@@ -162,8 +162,8 @@ class NoriKVClient:
     def redis(self) -> Redis:
         """redis-py's client of the node in use, for what this one does not do.
 
-        ``decode_responses`` is off and nothing is retried, unless the client was made from a
-        Redis with other settings.
+        ``decode_responses`` is off, nothing is retried and no reply is given up, unless the
+        client was made from a Redis with other settings.
         """
         return self._nodes.current.redis
 

@@ -65,6 +65,9 @@ class Node:
             async with timeout(seconds):
                 pool = self.redis.connection_pool
                 connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+                # The time is measured here. redis-py would do it again by asyncio.wait_for, which
+                # up to Python 3.11 loses a cancellation that meets the end of what it waits for.
+                patience, connection.socket_timeout = connection.socket_timeout, None
                 try:
                     self._require_open()  # it may have been closed while this waited
                     sent = True
@@ -78,6 +81,7 @@ class Node:
                     await connection.disconnect(nowait=True)
                     raise
                 finally:
+                    connection.socket_timeout = patience
                     await pool.release(connection)
         except (asyncio.TimeoutError, exceptions.TimeoutError) as error:
             text = f"no answer from {self.address} within {seconds * 1000:.0f} ms"
@@ -164,7 +168,8 @@ def nodes_of(config: ClientConfig) -> Nodes:
 
 def _redis(address: str, config: ClientConfig) -> Redis:
     options: dict[str, Any] = {
-        "socket_timeout": config.attempt_seconds,
+        # Measured by `round_trip`, and so while connecting, where redis-py sends as well.
+        "socket_timeout": None,
         "socket_connect_timeout": config.attempt_seconds,
         **config.redis_options,
         "decode_responses": False,

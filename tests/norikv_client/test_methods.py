@@ -421,3 +421,21 @@ def test_nori_kv_configuration_is_accepted(server: ServerProcess) -> None:
 def test_errors_share_a_base() -> None:
     error = NoriKVError("text", "CODE")
     assert (str(error), error.code, error.outcome_unknown) == ("text", "CODE", False)
+
+
+def test_a_cancelled_task_ends(run: Run) -> None:
+    """A cancellation that met the end of a write was lost, and the task went on for ever."""
+
+    async def steps(client: NoriKVClient) -> None:
+        async def busy() -> None:
+            while True:
+                await client.transaction([("SET", "k", "v")])
+
+        for number in range(150):
+            task = asyncio.create_task(busy())
+            await asyncio.sleep(number % 7 / 1000)
+            task.cancel()
+            done, _ = await asyncio.wait([task], timeout=5)
+            assert done, f"task {number} goes on after it was cancelled"
+
+    run(steps)
