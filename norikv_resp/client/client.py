@@ -401,9 +401,9 @@ class NoriKVClient:
         A read is repeated as it is. A write goes under an idempotency key, *token* or one that the
         client makes for this call, so that it happens once however often it is sent. Blocking
         commands, PUBLISH and administration are not repeated once they may have been executed.
-        Which is which is asked of the server, once for each command; a user who may not run
-        COMMAND gets retries under a *token* of their own only. What belongs to one connection (MULTI, WATCH, SUBSCRIBE,
-        SELECT …) is refused.
+        Which is which is asked of the server, once for each command; for a user who may not run
+        COMMAND only what has a *token* is repeated. What belongs to one connection (MULTI, WATCH,
+        SUBSCRIBE, SELECT …) is refused.
 
         Args:
             command: the command's words. Leave its own IDEM option out.
