@@ -279,7 +279,7 @@ class Selector:
     def _decide(self, command: Command) -> bool | frozenset[bytes]:
         if command.flags & Flag.NO_AUTH:
             return True
-        name = command.full_name
+        name = command.full_name.lower()
         container = name.partition("|")[0]
         allowed = self.from_all
         arguments: set[bytes] = set()

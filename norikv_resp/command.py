@@ -120,6 +120,7 @@ class Flag(enum.Flag):
     WRITE = enum.auto()
     READONLY = enum.auto()
     DENYOOM = enum.auto()
+    MODULE = enum.auto()
     ADMIN = enum.auto()
     PUBSUB = enum.auto()
     NOSCRIPT = enum.auto()
@@ -185,8 +186,8 @@ class Command:
     """A command and everything derived from its declaration.
 
     ``name`` is in upper case, words separated by spaces; ``full_name`` is as
-    Redis prints it (``config|get``). ``run`` is called by the dispatcher with
-    a request of fitting arity.
+    Redis prints it (``config|get``; what is a module in Redis keeps its capitals).
+    ``run`` is called by the dispatcher with a request of fitting arity.
     """
 
     # The declaration.
@@ -206,8 +207,11 @@ class Command:
     blocks: tuple[tuple[str, str], ...] = ()
     #: Whether repeating an option is a syntax error.
     once: bool = False
-    #: Stands in for the parser where Redis's errors follow no common grammar.
+    #: Stands in for the parser where Redis's errors follow no common grammar. ``args`` then only
+    #: describe the command: the handler takes what this returns.
     parse: Callable[[Request], list[Any]] | None = None
+    #: Where the word IDEM stands in a request, 0 for nowhere, for such a grammar.
+    idem_at: Callable[[Request], int] | None = None
     extra_key_specs: tuple[KeySpec, ...] = ()
     dynamic_keys: Callable[[Request], list[tuple[int, tuple[str, ...]]]] | None = None
     #: What a wrapper such as IDEM carries: a function from its request to the inner one.
@@ -244,13 +248,20 @@ class Command:
 
     def __post_init__(self) -> None:
         self.words = len(self.name.split())
-        self.full_name = self.name.lower().replace(" ", "|")
+        self.full_name = self.name.replace(" ", "|")
+        if self.group == "module":
+            self.flags |= Flag.MODULE
+        else:
+            self.full_name = self.full_name.lower()
         self.parser = Parser(
             self.full_name,
             self.words,
             self.args,
             [(one.encode(), other.encode()) for one, other in self._blocks()],
+            described=self.parse is not None,
         )
+        if self.idem_at is not None:
+            self.parser.idem_at = self.idem_at  # type: ignore[assignment]
         self.arity = self._arity()
         self.key_specs = key_specs_of(self.args, self.words) + self.extra_key_specs
         self.categories = self._categories()
@@ -288,6 +299,8 @@ class Command:
         if self.group not in _CATEGORY_OF_GROUP:
             raise DeclarationError(f"{self.name}: unknown group {self.group!r}")
         own = _CATEGORY_OF_GROUP[self.group]
+        if self.group == "module":
+            return self.acl  # Redis gives the commands of its modules no category
         if own and not self.acl:
             found.add(own)
         if self.flags & Flag.WRITE:
@@ -312,7 +325,7 @@ class Command:
             raise DeclarationError(f"{self.name}: both WRITE and READONLY")
         if self.is_write and not self.key_specs and not self.flags & Flag.KEYLESS:
             raise DeclarationError(f"{self.name}: a WRITE command without keys must be KEYLESS")
-        if self.handler is None:
+        if self.handler is None or self.parse is not None:
             return
         signature = inspect.signature(self.handler).parameters
         if any(each.kind is each.VAR_POSITIONAL for each in signature.values()):

@@ -32,7 +32,7 @@ GROUPS = {
     "bitmap": "Bitmaps",
     "hyperloglog": "HyperLogLog",
     "geo": "Geo",
-    "module": "Modules",
+    "module": "Vector sets",
     "pubsub": "Publish and subscribe",
     "connection": "Connections",
     "server": "Server",

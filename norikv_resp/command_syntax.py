@@ -27,7 +27,8 @@ def _usage_of(arg: Arg, brackets: str) -> str:
 
 def _usage_once(arg: Arg, brackets: str) -> str:
     if isinstance(arg, OneOf):
-        return " | ".join(_usage_once(choice, brackets) for choice in arg.choices)
+        choices = " | ".join(_usage_once(choice, brackets) for choice in arg.choices)
+        return choices if arg.optional else f"({choices})"
     if isinstance(arg, Block):
         return " ".join(_usage_of(part, brackets) for part in arg.parts)
     if isinstance(arg, Counted):

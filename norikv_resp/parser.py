@@ -40,9 +40,17 @@ class Parser:
     """
 
     def __init__(
-        self, name: str, words: int, args: Sequence[Arg], blocks: Sequence[tuple[bytes, bytes]]
+        self,
+        name: str,
+        words: int,
+        args: Sequence[Arg],
+        blocks: Sequence[tuple[bytes, bytes]],
+        *,
+        described: bool = False,
     ) -> None:
         self.name = name
+        #: Another parser stands in for this one: the arguments may have any order.
+        self.described = described
         self.words = words
         #: For each token those that must not have come before it.
         self.blockers: dict[bytes, set[bytes]] = {}
@@ -73,7 +81,7 @@ class Parser:
             elif arg.token is not None:
                 self._add_option(_Option(slot, arg.token.encode(), arg, False))
             else:
-                if self.options:
+                if self.options and not self.described:
                     raise DeclarationError(f"{self.name}: {arg.name} must come before the options")
                 self.positional.append(arg)
             self.params.append(arg.param)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from norikv_resp.command import LOADING, READONLY, STALE, Key, command, container, parse_int
 from norikv_resp.context import Context
-from norikv_resp.encoding import STRING, TYPE_NAMES, Record
+from norikv_resp.encoding import STRING, TYPE_NAMES, VECTORSET, Record
 from norikv_resp.errors import ReplyError
 from norikv_resp.keyspace import Database
 from norikv_resp.protocol import Simple
@@ -65,6 +65,8 @@ def object_encoding(ctx: Context, key: bytes) -> bytes | None:
 def encoding_name(keys: Database, key: bytes, record: Record) -> bytes:
     """The name that OBJECT ENCODING gives for a key in Redis."""
     value = record.value
+    if record.type == VECTORSET:
+        return b"raw"  # as Redis says of what its modules hold
     if record.type != STRING:
         return TYPE_NAMES[record.type]
     if not isinstance(value, bytes) or keys.built_in_place(key, record):

@@ -20,7 +20,16 @@ from tests.golden.replay import (
 from tests.support.server import ServerProcess, is_foreign
 from tests.support.summary import LEFT_OUT
 
-FAMILIES = ("strings", "keys", "transactions", "connection", "server", "arity", "pubsub")
+FAMILIES = (
+    "strings",
+    "keys",
+    "transactions",
+    "connection",
+    "server",
+    "arity",
+    "pubsub",
+    "vectorsets",
+)
 
 SCENARIOS = [scenario for family in FAMILIES for scenario in load(family)]
 

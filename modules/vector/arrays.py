@@ -1,0 +1,54 @@
+"""NumPy, loaded when its first function is called.
+
+Importing it takes as long as the rest of the server's start, which servers without vectors are
+spared. Modules here take ``np`` from this one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float32]
+    Doubles = npt.NDArray[np.float64]
+    Labels = npt.NDArray[np.uint64]
+    Places = npt.NDArray[np.intp]
+
+
+def _lazy(name: str) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.loader is not None
+    loader = importlib.util.LazyLoader(spec.loader)
+    spec.loader = loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    loader.exec_module(module)
+    return module
+
+
+if not TYPE_CHECKING:
+    np = _lazy("numpy")
+
+#: How vectors are stored: little-endian single precision.
+FLOAT = "<f4"
+
+
+def floats(raw: bytes) -> Floats:
+    """The numbers of a stored vector, or of several, without a copy; read-only."""
+    return np.frombuffer(raw, FLOAT)
+
+
+def are_finite(raw: bytes) -> bool:
+    """Whether no number is NaN or infinite. O(n)."""
+    return bool(np.isfinite(floats(raw)).all())
+
+
+__all__ = ["FLOAT", "are_finite", "floats", "np"]
