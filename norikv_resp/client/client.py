@@ -81,6 +81,9 @@ class NoriKVClient:
         self._setup(config, nodes_of(config), owned=True)
 
     def _setup(self, config: ClientConfig, nodes: Nodes, owned: bool) -> None:
+        wrong = config.wrong()
+        if wrong is not None:
+            raise InvalidArgumentError(wrong)
         self.config = config
         self._nodes = nodes
         self._owned = owned
@@ -221,7 +224,7 @@ class NoriKVClient:
         """
         chosen = options or PutOptions()
         name, expected = _key(key), chosen.if_match_version
-        request = [b"SETVER", name, _word(value, "value")]
+        request = [b"SETVER", name, _value(value)]
         if chosen.if_not_exists:
             if expected is not None:
                 raise InvalidArgumentError("if_not_exists excludes if_match_version")
@@ -229,7 +232,7 @@ class NoriKVClient:
         if expected is not None:
             request += [b"VER", str(expected).encode()]
         if chosen.ttl_ms:
-            request += [b"TTL", _word(chosen.ttl_ms, "ttl_ms")]
+            request += [b"TTL", _word(chosen.ttl_ms)]
         version = await self._write(request, chosen.idempotency_key)
         if version is not None:
             return Version.parse(version)
@@ -431,7 +434,7 @@ class NoriKVClient:
         """
         if not command:
             raise InvalidArgumentError("a command has at least one word")
-        request = [_word(word, "command") for word in command]
+        request = [_word(word) for word in command]
         kind = await self._kinds.of(request)
         if token is not None and kind is not Kind.WRITE:
             raise InvalidArgumentError(f"{request[0].decode()} takes no idempotency key")
@@ -462,10 +465,10 @@ class NoriKVClient:
             RetryExhaustedError, TransientError: see `execute`.
         """
         guards = [
-            [b"CHECK", _key(key), _word(version or ABSENT, "version")]
+            [b"CHECK", _key(key), _word(version or ABSENT)]
             for key, version in (checks or {}).items()
         ]
-        queued = [[_word(word, "command") for word in words] for words in commands]
+        queued = [[_word(word) for word in words] for words in commands]
         under, repeatable = self._token(token)
         requests = [[b"MULTI"], *guards, *queued, [*under, b"EXEC"]]
         replies = await self._run(
@@ -482,7 +485,7 @@ class NoriKVClient:
         long as the server's configuration says. Without retries there is no need to make one.
         """
         if given is not None:
-            return [b"IDEM", _word(given, "idempotency key")], True
+            return [b"IDEM", _word(given)], True
         if self.config.retry.max_attempts <= 1:
             return [], False
         made = secrets.token_hex(16).encode()
@@ -539,16 +542,22 @@ def _key(key: Key) -> bytes:
     raise InvalidArgumentError(f"a key is str or bytes, not {type(key).__name__}")
 
 
-def _word(word: object, what: str) -> bytes:
-    if isinstance(word, bytes):
-        return word
-    if isinstance(word, str):
-        return word.encode()
-    if isinstance(word, (bytearray, memoryview)):
-        return bytes(word)
-    if isinstance(word, (int, float, Version)) and not isinstance(word, bool):
+def _value(value: Value) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    raise InvalidArgumentError(f"a value is str or bytes, not {type(value).__name__}")
+
+
+def _word(word: Word) -> bytes:
+    if isinstance(word, bool):
+        raise InvalidArgumentError("a word is text, bytes or a number, not bool")
+    if isinstance(word, (int, float, Version)):
         return str(word).encode()
-    raise InvalidArgumentError(f"{what} cannot be {type(word).__name__}")
+    return _value(word)
 
 
 def _raise_first(replies: list[Any]) -> list[Any]:

@@ -123,7 +123,7 @@ class Nodes:
 
 
 def nodes_of(config: ClientConfig) -> Nodes:
-    """A pool for every address of *config*. InvalidArgumentError if one cannot be read."""
+    """A pool for every address of *config*. InvalidArgumentError for one that cannot be read."""
     if not config.nodes:
         raise InvalidArgumentError("at least one node address is required")
     return Nodes([Node(address, _redis(address, config)) for address in config.nodes])

@@ -57,7 +57,7 @@ class RetryPolicy:
             except TransientError as error:
                 unknown = unknown or error.outcome_unknown
                 error.outcome_unknown = unknown
-                pause = self._pause(attempts)
+                pause = self.pause(attempts)
                 final = (
                     (unknown and not repeatable)
                     or attempts >= self.config.max_attempts
@@ -87,7 +87,7 @@ class RetryPolicy:
                     raise
         raise AssertionError("there is at least one node")
 
-    def _pause(self, attempts: int) -> float:
+    def pause(self, attempts: int) -> float:
         """Seconds to wait after that many attempts."""
         config = self.config
         step = config.initial_delay_ms * config.backoff_multiplier ** (attempts - 1)

@@ -157,6 +157,21 @@ class ClientConfig:
     token_ttl_ms: int = 300_000
     redis_options: Mapping[str, Any] = field(default_factory=dict)
 
+    def wrong(self) -> str | None:
+        """Why this cannot be, if it cannot."""
+        retry = self.retry
+        if self.total_shards < 1:
+            return "total_shards must be at least 1"
+        if self.attempt_seconds <= 0 or retry.deadline_ms <= 0 or self.token_ttl_ms <= 0:
+            return "timeout, deadline_ms and token_ttl_ms must be positive"
+        if self.max_connections_per_node < 1 or retry.max_attempts < 1:
+            return "max_connections_per_node and max_attempts must be at least 1"
+        if min(retry.initial_delay_ms, retry.max_delay_ms, retry.jitter_ms) < 0:
+            return "a delay cannot be negative"
+        if retry.backoff_multiplier < 1:
+            return "backoff_multiplier must be at least 1"
+        return None
+
     @property
     def attempt_seconds(self) -> float:
         """Seconds that one attempt may take."""

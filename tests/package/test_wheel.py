@@ -68,7 +68,12 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_carries_modules_and_conf(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for part in ("modules/string/__init__.py", "conf/norikv.conf"):
+    for part in (
+        "modules/string/__init__.py",
+        "conf/norikv.conf",
+        "norikv_resp/py.typed",
+        "norikv_resp/client/__init__.py",
+    ):
         assert any(name.endswith(part) for name in names), f"no {part} in the wheel"
     assert not [name for name in names if name.startswith("tests/")]
 
@@ -97,3 +102,12 @@ def test_installed_code_is_not_the_checkout(installed: Path, tmp_path: Path) -> 
     code = "import norikv_resp; print(norikv_resp.__file__)"
     where = run(str(installed.with_name("python")), "-c", code, cwd=tmp_path)
     assert not Path(where.strip()).is_relative_to(ROOT / "norikv_resp")
+
+
+def test_programs_that_use_the_installed_client_are_typed(installed: Path, tmp_path: Path) -> None:
+    if importlib.util.find_spec("mypy") is None:
+        pytest.skip("mypy is not installed")
+    program = tmp_path / "user_program.py"
+    program.write_bytes((ROOT / "tests" / "norikv_client" / "user_program.py").read_bytes())
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable"]
+    run(*mypy, str(installed.with_name("python")), str(program), cwd=tmp_path)
