@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import commands, commands_read, commands_search
+from .engine import engine
 
 if TYPE_CHECKING:
     from norikv_resp.loader import ModuleAPI
@@ -14,7 +15,13 @@ API_VERSION = 1
 
 
 def load(api: ModuleAPI) -> None:
-    """Register the commands."""
+    """Register the commands, and what follows the data for them."""
     api.commands(commands)
     api.commands(commands_read)
     api.commands(commands_search)
+    api.when_opened(engine.open)
+    api.when_committed(engine.committed)
+    api.when_rolled_back(engine.rolled_back)
+    api.when_reclaimed(engine.reclaimed)
+    api.when_stopping(engine.stop)
+    api.info("Vectors", engine.info)

@@ -51,9 +51,7 @@ class Truth(Protocol):
 class Checkpoints:
     """Has checkpoints written, one at a time; one per server."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, indexing: Indexing, truth: Truth
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, indexing: Indexing, truth: Truth) -> None:
         self._loop = loop
         self._indexing = indexing
         self._truth = truth
@@ -100,7 +98,7 @@ class Checkpoints:
         recorded = self._truth.next_label_of(view)
         if recorded is not None:
             next_label = min(next_label, recorded)
-        term, index = self._truth.version()
+        version = self._truth.version()
 
         def settled(on_disk: bool) -> None:
             if view.unsettled is not unsettled:  # detached meanwhile
@@ -109,11 +107,11 @@ class Checkpoints:
                 view.unsettled = None
                 self._end(view)
             else:
-                self._ask(view, next_label, term, index)
+                self._ask(view, next_label, version)
 
         self._truth.call_when_synced(settled)
 
-    def _ask(self, view: IndexedSet, next_label: int, term: int, index: int) -> None:
+    def _ask(self, view: IndexedSet, next_label: int, version: tuple[int, int]) -> None:
         assert view.unsettled is not None
         unsettled = sorted(label for label in view.unsettled if label < next_label)
         view.unsettled = None
@@ -123,8 +121,7 @@ class Checkpoints:
             Checkpoint(
                 view.handle,
                 next_label,
-                term,
-                index,
+                version,
                 self._truth.database_of(view),
                 view.epoch,
                 view.key,
@@ -145,7 +142,7 @@ class Checkpoints:
             log.info(
                 "checkpoint of vector set %d: %.1f MB in %.2f s",
                 view.cid,
-                report.bytes / 1e6,
+                report.size / 1e6,
                 report.seconds,
             )
         self._end(view)

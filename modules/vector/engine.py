@@ -8,6 +8,7 @@ that is kept is the truth: a failed commit, a lost process or a full cache only 
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from norikv_resp.durable import make_directory
 from norikv_resp.encoding import VECTORSET
+from norikv_resp.logs import log
 
 from . import indexer, model
 from .checkpoints import Checkpoints
@@ -43,6 +45,9 @@ Hits = list[Hit]
 IN_PLACE_SECONDS = 0.1
 """What the index process has for a search inside a transaction, while the loop stands still."""
 
+REPORT_EVERY = 10.0
+"""Seconds between two lines of the log about an index that is being built."""
+
 STOP_SECONDS, END_SECONDS = 4.0, 0.5
 """At the stop: for writing checkpoints, and for the process to end by itself."""
 
@@ -50,7 +55,7 @@ STOP_SECONDS, END_SECONDS = 4.0, 0.5
 class Change(NamedTuple):
     """One change that is not committed yet, for the case that its commit fails."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple's method of that name
     view: IndexedSet
     label: int
     removed: bool
@@ -87,17 +92,40 @@ class Engine:
 
         def command(fd: int) -> list[str]:
             make_directory(directory)
-            return indexer.command_line(fd, directory, config.vector_search_threads)
+            program = str(Path(indexer.__file__).parent)
+            threads = str(config.vector_search_threads)
+            return [sys.executable, program, str(fd), str(directory), threads]
 
         self._process = Supervisor(server.loop, command, config.vector_search_deadline / 1000)
-        self._indexing = Indexing(
-            server.loop, self._pacer, self._process, self._elements, self
-        )
+        self._indexing = Indexing(server.loop, self._pacer, self._process, self._elements, self)
         self._process.listener = self._indexing
         self._sets = self._indexing.sets
         self._checkpoints = Checkpoints(server.loop, self._indexing, self)
         if config.vector_index_process and any(directory.glob("*.checkpoint")):
             self._process.need()
+        server.loop.call_later(REPORT_EVERY, self._report)
+
+    def _report(self) -> None:
+        """Log how far indexes are that are being built."""
+        self._server.loop.call_later(REPORT_EVERY, self._report)
+        fresh_soft = self._server.config.vector_fresh_soft
+        for view in self._sets.values():
+            report = view.progress
+            if report is None:
+                continue
+            if report.to_rebuild:
+                done, of = report.rebuilt, report.to_rebuild
+            elif view.waiting > fresh_soft:
+                done, of = report.graphed, view.count
+            else:
+                continue
+            log.info(
+                "vector set %d: %d of %d vectors are in its new index, %.0f a second",
+                view.cid,
+                done,
+                of,
+                report.adds_per_second,
+            )
 
     async def stop(self) -> None:
         """Leave checkpoints behind, and end the index process."""
@@ -288,8 +316,9 @@ class Engine:
     def _exists(self, cid: int) -> bool:
         return bool(self._elements(cid).range(limit=1))
 
-    def is_future(self, term: int, index: int) -> bool:
+    def is_future(self, version: tuple[int, int]) -> bool:
         """Whether a version was never given out by this data."""
+        term, index = version
         keyspace = self._keyspace
         if term == keyspace.term:
             return index > keyspace.index
@@ -334,8 +363,39 @@ class Engine:
     # ---- figures
 
     def info(self) -> Figures:
-        """The section of INFO."""
-        return {}
+        """The section of INFO. O(sets that the index process serves)."""
+        views = list(self._sets.values())
+        reports = [view.progress for view in views if view.progress is not None]
+        checkpoints, indexing, process = self._checkpoints, self._indexing, self._process
+        now = self._server.loop.time()
+        return {
+            "index_process": process.state,
+            "index_process_pid": process.pid,
+            "index_process_restarts": process.restarts,
+            "index_process_memory": max((report.anonymous for report in reports), default=0),
+            "index_process_buffered": process.buffered,
+            "vector_sets": len(views),
+            "vector_sets_served": sum(view.phase is Phase.SERVED for view in views),
+            "vectors": sum(view.count for view in views),
+            "vectors_waiting": sum(view.waiting for view in views),
+            "vectors_fresh": sum(view.fresh for view in views),
+            "vectors_graphed": sum(report.graphed for report in reports),
+            "vectors_dead": sum(report.dead for report in reports),
+            "vectors_rebuilt": sum(report.rebuilt for report in reports),
+            "vectors_to_rebuild": sum(report.to_rebuild for report in reports),
+            "vector_indexes_discarded": indexing.discarded,
+            "vector_adds_per_second": sum(report.adds_per_second for report in reports),
+            "vector_writers_braked": self._braked,
+            "small_vector_sets": len(self.small),
+            "small_vector_sets_memory": self.small.size,
+            "vector_searches_small": self.small.searches,
+            "vector_searches_index": indexing.answered,
+            "vector_searches_rows": self._scanner.answered,
+            "vector_searches_repeated": indexing.repeated,
+            "vector_checkpoints": checkpoints.written,
+            "vector_checkpoints_failed": checkpoints.failed,
+            "vector_checkpoint_age": now - checkpoints.last_at if checkpoints.written else 0.0,
+        }
 
 
 #: The server's engine; the module's ``load`` connects it.

@@ -67,7 +67,7 @@ class Host(Protocol):
     def next_label_of(self, view: IndexedSet) -> int | None:
         """The next label of the set's record where it was seen last; None if it is not there."""
 
-    def is_future(self, term: int, index: int) -> bool:
+    def is_future(self, version: tuple[int, int]) -> bool:
         """Whether a version was never given out by this data."""
 
     def checkpoints_found(self, hello: Hello) -> None:
@@ -136,8 +136,10 @@ class Indexing:
         self._changed: dict[IndexedSet, None] = {}
 
         # Figures.
-        self.answered = self.answered_exactly = 0
-        self.rebuilt = 0
+        #: Searches answered, and searches sent anew because hits proved dead.
+        self.answered = self.repeated = 0
+        #: Indexes that proved to be of no use.
+        self.discarded = 0
 
     # ---- sets
 
@@ -182,7 +184,7 @@ class Indexing:
     def _attach_anew(self, view: IndexedSet, reason: str) -> None:
         """What the process has of a set is of no use: send everything."""
         log.warning("the index of vector set %d is built anew: %s", view.cid, reason)
-        self.rebuilt += 1
+        self.discarded += 1
         self._release(view)
         self._send(Detach(view.handle))
         view.crashes = CRASHES
@@ -205,7 +207,7 @@ class Indexing:
 
     def _foreign(self, view: IndexedSet, message: Attached) -> str:
         """Why a checkpoint is not one of this data, as far as numbers tell; empty if it may be."""
-        if self._host.is_future(message.term, message.index):
+        if self._host.is_future(message.version):
             return "its checkpoint is newer than the data"
         next_label = self._host.next_label_of(view)
         if next_label is not None and message.wanted > next_label:
@@ -372,8 +374,6 @@ class Indexing:
             self._ask_more(asked, found - len(hits))
             return
         self.answered += 1
-        if query.exact or view.is_flat:
-            self.answered_exactly += 1
         answer.set_result(hits[: query.count])
 
     def _living(self, asked: Asked, hits: list[Hit]) -> list[Hit]:
@@ -388,6 +388,7 @@ class Indexing:
     def _ask_more(self, asked: Asked, dead: int) -> None:
         """Too many hits were dead: ask for more, a few times."""
         if asked.tries < ASK_AGAIN:
+            self.repeated += 1
             more = asked.wanted + 2 * dead * (asked.tries + 1)
             checked = not asked.view.trusted
             self._ask(asked._replace(wanted=more, tries=asked.tries + 1, checked=checked))

@@ -19,7 +19,7 @@ class Query(NamedTuple):
     """
 
     vector: Floats
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple's method of that name
     ef: int | None = None
     exact: bool = False
     radius: float | None = None

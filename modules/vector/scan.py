@@ -195,7 +195,9 @@ def _compare(
             each.candidates.offer(near[number][mask], labels[mask])
 
 
-def _collect(elements: Elements, metric: int, waiting: Waiting) -> Generator[float, None, list[Hit]]:
+def _collect(
+    elements: Elements, metric: int, waiting: Waiting
+) -> Generator[float, None, list[Hit]]:
     """The hits of a query, with distances in double precision; what is gone is left out."""
     query = waiting.query
     found: list[Hit] = []

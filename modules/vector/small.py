@@ -18,7 +18,7 @@ from .rows import read_attributes, read_vectors
 if TYPE_CHECKING:
     from norikv_resp.elements import Elements
 
-    from .arrays import Floats
+    from .arrays import Floats, Places
 
 PAGE = 256
 """Rows that one read fetches."""
@@ -63,9 +63,9 @@ class SmallSet:
         return len(self._ids)
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """What the set takes in memory, about."""
-        table = self._attributes.bytes if self._attributes is not None else 0
+        table = self._attributes.memory if self._attributes is not None else 0
         return self._matrix.nbytes + self._id_bytes + ELEMENT_COST * len(self._labels) + table
 
     # ---- changes
@@ -125,7 +125,7 @@ class SmallSet:
             return []
         matrix, labels = self._matrix[:count], self._labels[:count]
         lengths = self._measure(count)
-        slots: Floats | None = None
+        slots: Places | None = None
         if query.filter is not None:
             slots = np.flatnonzero(self._table(elements).mask(query.filter, count))
             matrix, labels, lengths = matrix[slots], labels[slots], lengths[slots]
@@ -163,7 +163,7 @@ class SmallSets:
         self._sets: OrderedDict[int, SmallSet] = OrderedDict()
         #: What each took when it was last searched, and all together.
         self._sizes: dict[int, int] = {}
-        self.bytes = 0
+        self.size = 0
         self.searches = 0
 
     def __len__(self) -> int:
@@ -183,20 +183,20 @@ class SmallSets:
             held = self._sets[cid] = SmallSet.load(elements, metric, dimensions)
         self._sets.move_to_end(cid)
         hits = held.search(query, elements)
-        size = held.bytes
-        self.bytes += size - self._sizes.get(cid, 0)
+        size = held.size
+        self.size += size - self._sizes.get(cid, 0)
         self._sizes[cid] = size
-        while self.bytes > self.limit and self._sets:
+        while self.size > self.limit and self._sets:
             self.drop(next(iter(self._sets)))
         return hits
 
     def drop(self, cid: int) -> None:
         """Forget a set."""
         if self._sets.pop(cid, None) is not None:
-            self.bytes -= self._sizes.pop(cid)
+            self.size -= self._sizes.pop(cid)
 
     def clear(self) -> None:
         """Forget all."""
         self._sets.clear()
         self._sizes.clear()
-        self.bytes = 0
+        self.size = 0
