@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import norikv_resp
 from norikv_resp.durable import make_directory
 from norikv_resp.encoding import VECTORSET
 from norikv_resp.logs import log
@@ -92,9 +93,10 @@ class Engine:
 
         def command(fd: int) -> list[str]:
             make_directory(directory)
-            program = str(Path(indexer.__file__).parent)
-            threads = str(config.vector_search_threads)
-            return [sys.executable, program, str(fd), str(directory), threads]
+            program = Path(indexer.__file__).with_name("__main__.py")
+            library = Path(norikv_resp.__file__).parent.parent
+            threads = config.vector_search_threads
+            return [sys.executable, *map(str, (program, fd, directory, threads, library))]
 
         self._process = Supervisor(server.loop, command, config.vector_search_deadline / 1000)
         self._indexing = Indexing(server.loop, self._pacer, self._process, self._elements, self)

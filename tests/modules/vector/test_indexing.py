@@ -155,9 +155,10 @@ class Setting:
         return [hit.id for hit in await asyncio.wait_for(answer, 10.0)]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20.0) if hasattr(asyncio, "timeout") else _no_limit():
-            while not condition():
-                await asyncio.sleep(0.005)
+        deadline = self.loop.time() + 20.0
+        while not condition():
+            assert self.loop.time() < deadline
+            await asyncio.sleep(0.005)
 
     async def served(self) -> Any:
         view = self.indexing.sets[1]
@@ -168,12 +169,6 @@ class Setting:
         self.pacer.close()
         await self.process.close(2.0)
         await asyncio.sleep(0)
-
-
-class _no_limit:
-    async def __aenter__(self) -> None: ...
-
-    async def __aexit__(self, *_: object) -> None: ...
 
 
 def play(scene: Callable[[Setting], Awaitable[None]], *faults: str, **more: Any) -> None:
