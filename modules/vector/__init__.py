@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from norikv_resp.encoding import VECTORSET
+
 from . import commands, commands_read, commands_search
 from .engine import engine
+from .value import VectorType
 
 if TYPE_CHECKING:
     from norikv_resp.loader import ModuleAPI
@@ -25,3 +28,4 @@ def load(api: ModuleAPI) -> None:
     api.when_reclaimed(engine.reclaimed)
     api.when_stopping(engine.stop)
     api.info("Vectors", engine.info)
+    api.value_type(VECTORSET, VectorType())

@@ -21,6 +21,7 @@ from norikv_resp.client.errors import (
     NoriKVError,
     RetryExhaustedError,
     TransientError,
+    VectorIndexNotFoundError,
     VersionMismatchError,
 )
 from norikv_resp.client.kinds import Kind, Kinds
@@ -89,6 +90,8 @@ class NoriKVClient:
         self._owned = owned
         self._policy = RetryPolicy(config.retry, nodes, config.attempt_seconds)
         self._kinds = Kinds(self._ask)
+        #: Vector indexes that are known to exist.
+        self._indexes: set[str] = set()
         self._connected = False
         self._closed = False
 
@@ -317,15 +320,17 @@ class NoriKVClient:
         request = vectors.create(namespace, dimensions, distance, index_type)
         token = options.idempotency_key if options else None
         with vectors.translated(namespace):
-            return bool(await self._write(request, token))
+            created = await self._write(request, token)
+        self._indexes.add(namespace)
+        return bool(created)
 
     async def vector_drop_index(
         self, namespace: str, options: DropVectorIndexOptions | None = None
     ) -> bool:
         """Drop a vector index with its vectors. Returns whether there was one."""
         token = options.idempotency_key if options else None
-        with vectors.translated(namespace):
-            return bool(await self._write(vectors.drop(namespace), token))
+        self._indexes.discard(namespace)
+        return bool(await self._write(vectors.drop(namespace), token))
 
     async def vector_insert(
         self,
@@ -336,7 +341,8 @@ class NoriKVClient:
     ) -> Version:
         """Insert a vector, or replace the one of that id.
 
-        The next search of any client finds it.
+        The next search of any client finds it. Whether the index exists is asked once: if somebody
+        else drops it later, the insert makes one with the defaults of VADD.
 
         Returns:
             The version that the write made: that of the whole index.
@@ -347,6 +353,10 @@ class NoriKVClient:
         """
         request = vectors.insert(namespace, id, vector)
         token = options.idempotency_key if options else None
+        if namespace not in self._indexes:
+            if await self._send(vectors.information(namespace)) is None:
+                raise VectorIndexNotFoundError(f"no such vector index: {namespace}", namespace)
+            self._indexes.add(namespace)
         with vectors.translated(namespace):
             return Version.parse(await self._write(request, token))
 
@@ -358,8 +368,7 @@ class NoriKVClient:
     ) -> bool:
         """Delete a vector. Returns whether there was one."""
         token = options.idempotency_key if options else None
-        with vectors.translated(namespace):
-            return bool(await self._write(vectors.delete(namespace, id), token))
+        return bool(await self._write(vectors.delete(namespace, id), token))
 
     async def vector_get(
         self,
@@ -367,8 +376,7 @@ class NoriKVClient:
         id: str,
     ) -> list[float] | None:
         """The vector of an id as it was given, in 32-bit precision; None if there is none."""
-        with vectors.translated(namespace):
-            return vectors.vector_of(await self._send(vectors.get(namespace, id)))
+        return vectors.vector_of(await self._send(vectors.get(namespace, id)))
 
     async def vector_search(
         self,
@@ -403,7 +411,9 @@ class NoriKVClient:
         begun = time.perf_counter()
         with vectors.translated(namespace):
             information, hits = await self._run(requests, _raise_first, repeatable=True)
-            matches = vectors.matches(information, hits, with_vectors)
+        if information is None:
+            raise VectorIndexNotFoundError(f"no such vector index: {namespace}", namespace)
+        matches = vectors.matches(information, hits, with_vectors)
         return VectorSearchResult(matches, round((time.perf_counter() - begun) * 1e6))
 
     # -- any command -----------------------------------------------------------
