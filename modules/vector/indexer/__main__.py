@@ -7,6 +7,7 @@ the folder in which `norikv_resp` is.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -27,9 +28,9 @@ def _main() -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.path[0] = library  # instead of this folder
     _name_packages()
-    from norikv_modules.vector.indexer.process import main
-
-    return main(int(fd), Path(directory), int(threads))
+    process = importlib.import_module("norikv_modules.vector.indexer.process")
+    status: int = process.main(int(fd), Path(directory), int(threads))
+    return status
 
 
 if __name__ == "__main__":

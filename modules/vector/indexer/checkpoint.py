@@ -12,7 +12,7 @@ A checkpoint, numbers little-endian, checksums xxh3_64::
     labels      u64 each slot
     alive       u8 each slot
     norms       f32 each slot
-    ends        u64 each slot: where its id ends
+    starts      u64 each slot: where its id starts; u64 where the last one ends
     ids         bytes
     outside     i64 each: slots that are alive and not in the graph, below `graphed`
     blocks      u64 each 4 MB of the vectors file, up to the last slot's row: its checksum

@@ -9,13 +9,16 @@ has been appended is found at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from norikv_resp.vector_rows import FLAT
+
 from ..columns import AttributeTable
 from .graph import Graph
-from .messages import FLAT, Definition
+from .messages import Definition
 from .ranking import row_norms
 from .slots import Slots, SlotTable
 from .vectorfile import Matrix, VectorFile
@@ -69,7 +72,7 @@ class Generation:
             labels, ids, rows = labels[first:], ids[first:], rows[first:]
         if not labels:
             return
-        if any(low >= high for low, high in zip(labels, labels[1:], strict=False)):
+        if any(low >= high for low, high in pairwise(labels)):
             raise UnexpectedLabelError("labels that do not ascend")
         self.file.write(self.table.count, rows)
         self.table.append(labels, ids, row_norms(rows))

@@ -19,7 +19,9 @@ import numpy.typing as npt
 import usearch
 from usearch.index import BatchMatches, Index, Matches
 
-from .messages import B1, COSINE, F16, I8, IP, L2, Definition
+from norikv_resp.vector_rows import B1, COSINE, F16, I8, IP, L2
+
+from .messages import Definition
 from .ranking import Queries, row_norms
 from .slots import Slots
 from .vectorfile import Matrix
@@ -66,7 +68,7 @@ class Graph:
     def answers(self, queries: Queries) -> bool:
         """Whether the graph can be asked, in the sense of `accepts`."""
         if self._definition.metric != L2:
-            return bool(np.all(queries.norms > 0))
+            return bool(queries.norms.all())
         return bool(self.accepts(queries.narrow, row_norms(queries.narrow)).all())
 
     def add(self, slots: Slots, rows: Matrix) -> None:
@@ -89,7 +91,8 @@ class Graph:
     def search(self, queries: Queries, k: int, ef: int, threads: int) -> Slots:
         """Slots [q, k], nearest first but for rounding, -1 where there are no more."""
         k = min(k, len(self))
-        self._index.expansion_search = max(ef, k)
+        # USearch's setter stands apart from its property, which mypy takes for read-only.
+        self._index.expansion_search = max(ef, k)  # type: ignore[misc]
         threads = min(threads, len(queries))
         found = self._index.search(self._stored(queries.narrow), k, threads=threads)
         if isinstance(found, Matches):  # of one query, cut to what was found
@@ -115,7 +118,7 @@ class Graph:
             expected.ndim, expected.dtype, expected.metric_kind, expected.connectivity,
         ):  # fmt: skip
             raise ValueError("the graph is of another kind")
-        index.expansion_add = self._definition.ef_construction
+        index.expansion_add = self._definition.ef_construction  # type: ignore[misc]
 
     def _stored(self, rows: Matrix) -> npt.NDArray[Any]:
         """Rows of the length that the graph compares, in its type."""

@@ -7,6 +7,7 @@ the place of the current one.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +39,9 @@ _TOGETHER = 64
 
 #: Filters whose matches are remembered.
 _FILTERS = 8
+
+#: Above every distance, and below infinity.
+_FARTHEST = sys.float_info.max
 
 #: How long a filter's columns are prepared between other work, seconds.
 _PREPARE = 0.005
@@ -74,9 +78,7 @@ class Namespace:
         self._writer: Writer | None = None
 
     @classmethod
-    def create(
-        cls, directory: Path, cid: int, definition: Definition, threads: int
-    ) -> Namespace:
+    def create(cls, directory: Path, cid: int, definition: Definition, threads: int) -> Namespace:
         """An empty set; files of the same collection are removed. Raises OSError."""
         checkpoint.delete(directory, cid)
         path = checkpoint.vectors_path(directory, cid, 1)
@@ -197,18 +199,21 @@ class Namespace:
 
     def _results(self, part: Sequence[Wanted], ranked: Ranked) -> Iterator[Result]:
         table = self.current.table
-        radii = np.array([each.search.radius for each in part])
-        farthest = np.where(np.isnan(radii), np.finfo(np.float64).max, radii)
-        counts = np.count_nonzero(ranked.distances <= farthest[:, None], axis=1).tolist()
-        for row, (wanted, count) in enumerate(zip(part, counts, strict=True)):
-            count = min(count, wanted.search.k)
-            slots = ranked.slots[row, :count]
+        radii = [each.search.radius for each in part]
+        farthest = np.array([_FARTHEST if radius != radius else radius for radius in radii])
+        hits = ranked.distances <= farthest[:, None]
+        # Hits come first in their row, so these are the rows one after another.
+        slots = ranked.slots[hits]
+        distances = ranked.distances[hits].tolist()
+        labels = table.labels[slots].tolist()
+        ids = table.ids(slots)
+        start = 0
+        for wanted, count in zip(part, hits.sum(axis=1).tolist(), strict=True):
+            end = start + min(count, wanted.search.k)
             yield Result(
-                wanted.search.request,
-                ranked.distances[row, :count].tolist(),
-                table.labels[slots].tolist(),
-                table.ids(slots),
+                wanted.search.request, distances[start:end], labels[start:end], ids[start:end]
             )
+            start += count
 
     def sample(self, message: Sample) -> Vectors:
         """The vectors of those of the labels that are there."""
@@ -356,4 +361,5 @@ class _Comparison:
     def doomed(self) -> list[int]:
         """The labels of the checkpoint that do not exist."""
         doomed = np.flatnonzero(~self._named & ~self._dead)
-        return self._generation.table.labels[doomed].tolist()
+        labels: list[int] = self._generation.table.labels[doomed].tolist()
+        return labels

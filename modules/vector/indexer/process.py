@@ -21,15 +21,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from norikv_resp.vector_rows import B1, COSINE, F32, FLAT, HNSW, IP
+
 from ..filters import FilterError
 from . import checkpoint
 from .checkpoint import UnusableError
 from .generation import UnexpectedLabelError
 from .messages import (
-    FLAT,
-    HNSW,
-    I8,
-    IP,
     REQUESTS,
     Add,
     Answer,
@@ -37,9 +35,6 @@ from .messages import (
     Attached,
     Attributes,
     Busy,
-    B1,
-    COSINE,
-    F32,
     Checkpoint,
     Checkpointed,
     Definition,
@@ -157,8 +152,11 @@ class IndexProcess:
             self._turns.rotate(-1)
             found = self._sets[handle]
             if found.has_work and not found.is_asked:
-                self._try(handle, lambda: self._progress[handle].added(found.work()))
+                self._try(handle, self._work_on, handle)
                 return
+
+    def _work_on(self, handle: int) -> None:
+        self._progress[handle].added(self._sets[handle].work())
 
     def _report(self) -> None:
         now = time.monotonic()
@@ -175,9 +173,11 @@ class IndexProcess:
 
     def _answer(self, handle: int, *, all_: bool) -> None:
         """Answer the searches that wait for a set."""
-        found = self._sets[handle]
         self._map_until = self._map_until or time.monotonic() + _MAPPED
-        self._try(handle, lambda: self._channel.send(*found.answers(self._pulse, all_=all_)))
+        self._try(handle, self._answer_from, self._sets[handle], all_)
+
+    def _answer_from(self, found: Namespace, all_: bool) -> None:
+        self._channel.send(*found.answers(self._pulse, all_=all_))
 
     def _pulse(self) -> None:
         """Called while a long operation runs: says that it is one."""
@@ -185,10 +185,10 @@ class IndexProcess:
             self._channel.send(Busy(2 * _SILENCE, b"searching"))
             self._channel.flush()
 
-    def _try(self, handle: int, operation: Callable[[], object]) -> None:
+    def _try(self, handle: int, operation: Callable[..., object], *arguments: Any) -> None:
         """Do something with a set; whatever fails costs the set."""
         try:
-            operation()
+            operation(*arguments)
         except (OSError, MemoryError, ValueError, RuntimeError, UnexpectedLabelError) as error:
             self._lose(handle, f"{type(error).__name__}: {error}")
 
@@ -258,22 +258,22 @@ class IndexProcess:
         found = self._sets.get(message.handle)
         if found is not None and message.labels:
             self._progress[message.handle].is_wanted = True
-            self._try(message.handle, lambda: found.add(message))
+            self._try(message.handle, found.add, message)
 
     def _remove(self, message: Remove) -> None:
         found = self._changed(message.handle)
         if found is not None:
-            self._try(message.handle, lambda: found.remove(message.labels))
+            self._try(message.handle, found.remove, message.labels)
 
     def _attributes(self, message: Attributes) -> None:
         found = self._changed(message.handle)
         if found is not None:
-            self._try(message.handle, lambda: found.set_attributes(message.labels, message.texts))
+            self._try(message.handle, found.set_attributes, message.labels, message.texts)
 
     def _live(self, message: Live) -> None:
         found = self._changed(message.handle)
         if found is not None:
-            self._try(message.handle, lambda: found.live(message.labels, message.final))
+            self._try(message.handle, found.live, message.labels, message.final)
 
     def _search(self, message: Search) -> None:
         found = self._sets.get(message.handle)
@@ -300,7 +300,9 @@ class IndexProcess:
             self._channel.flush()
             found.start_checkpoint(message, [self._channel.fileno])
         except (UnusableError, OSError) as error:
-            self._channel.send(Checkpointed(handle, message.next_label, 0, 0.0, str(error).encode()))
+            self._channel.send(
+                Checkpointed(handle, message.next_label, 0, 0.0, str(error).encode())
+            )
 
     def _checkpointed(self, handle: int) -> None:
         asked, size, seconds, reason = self._sets[handle].end_checkpoint()

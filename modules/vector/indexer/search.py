@@ -13,8 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from norikv_resp.vector_rows import COSINE
+
 from .generation import Generation
-from .messages import COSINE, Search
+from .messages import Search
 from .ranking import Queries, Ranked, approximate, likely, prepare, rank
 from .slots import Slots
 
@@ -65,17 +67,18 @@ class Searcher:
         k = min(max(each.search.k for each in wanted), generation.table.alive_count)
         if k == 0:
             return Ranked(np.empty((len(wanted), 0)), np.empty((len(wanted), 0), np.int64))
-        limits = np.array([each.limit for each in wanted])
+        limits = [each.limit for each in wanted]
         eligible = generation.table.alive
         if matching is not None:
             eligible = eligible & matching
-        scan = _Scan(generation, queries, limits, eligible, k, self._pulse)
+        scan = _Scan(generation, queries, np.array(limits), eligible, k, self._pulse)
         candidates = None if first.exact else self._from_graph(first, queries, scan)
         if candidates is None:
             candidates = scan.all()
-        else:
+        elif generation.table.alive_count > len(generation.graph or ()):
             candidates = np.concatenate((candidates, scan.outside()), axis=1)
-        candidates[candidates >= limits[:, None]] = -1
+        if min(limits) < generation.table.count:
+            candidates[candidates >= scan.limits[:, None]] = -1
         return rank(queries, generation.file.rows, candidates, k)
 
     def _from_graph(self, first: Search, queries: Queries, scan: _Scan) -> Slots | None:
@@ -88,7 +91,7 @@ class Searcher:
         if not first.filter:
             if max(ef, ask) * _VISIT > len(graph):
                 return None
-            return scan.only_eligible(graph.search(queries, ask, ef, self._threads))
+            return graph.search(queries, ask, ef, self._threads)
         matches = scan.matches
         if len(matches) <= max(_FEW, 10 * (scan.k * len(graph)) ** 0.5):
             return None
@@ -127,7 +130,7 @@ class _Scan:
     ) -> None:
         self._generation = generation
         self._queries = queries
-        self._limits = limits
+        self.limits = limits
         self._eligible = eligible
         self.k = k
         self._pulse = pulse
@@ -177,7 +180,7 @@ class _Scan:
         results = np.full((len(self._queries), 0), -1, np.int64)
         for number, norm in enumerate(self._queries.norms.tolist()):
             one = slice(number, number + 1)
-            limits = self._limits[one]
+            limits = self.limits[one]
             scan = _Scan(
                 self._generation, self._queries.part(one), limits, self._eligible, self.k,
                 self._pulse,
@@ -214,8 +217,8 @@ class _Scan:
         eligible = self._eligible[part]
         if not eligible.all():
             near.values[:, ~eligible] = np.inf
-        if slots[-1] >= self._limits.min():
-            near.values[slots >= self._limits[:, None]] = np.inf
+        if slots[-1] >= self.limits.min():
+            near.values[slots >= self.limits[:, None]] = np.inf
         return likely(near, self.k)
 
 

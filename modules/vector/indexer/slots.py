@@ -26,8 +26,8 @@ class SlotTable:
         self._alive: npt.NDArray[np.bool_] = np.empty(_SMALLEST, np.bool_)
         #: NaN where float32 arithmetic cannot be trusted with the vector.
         self._norms: npt.NDArray[np.float32] = np.empty(_SMALLEST, np.float32)
-        #: Where the id of a slot ends in `_ids`.
-        self._ends: npt.NDArray[np.uint64] = np.empty(_SMALLEST, np.uint64)
+        #: Where the id of a slot starts in `_ids`; one more says where the last one ends.
+        self._starts: npt.NDArray[np.uint64] = np.zeros(_SMALLEST + 1, np.uint64)
         self._ids = bytearray()
 
     @property
@@ -59,7 +59,7 @@ class SlotTable:
         self._alive[start:end] = True
         self._norms[start:end] = norms
         lengths = np.fromiter(map(len, ids), np.uint64, len(ids))
-        self._ends[start:end] = np.cumsum(lengths) + np.uint64(len(self._ids))
+        self._starts[start + 1 : end + 1] = np.cumsum(lengths) + np.uint64(len(self._ids))
         self._ids += b"".join(ids)
         self.count = end
         self.alive_count += len(labels)
@@ -91,29 +91,29 @@ class SlotTable:
 
     def ids(self, slots: Slots) -> list[bytes]:
         """The id of each slot."""
-        ends = self._ends[slots].tolist()
-        starts = np.where(slots > 0, self._ends[slots - 1], np.uint64(0)).tolist()
-        ids = self._ids
-        return [bytes(ids[start:end]) for start, end in zip(starts, ends, strict=True)]
+        starts = self._starts[slots].tolist()
+        ends = self._starts[slots + 1].tolist()
+        with memoryview(self._ids) as ids:
+            return [bytes(ids[start:end]) for start, end in zip(starts, ends, strict=True)]
 
-    def sections(self, count: int) -> list[bytes | memoryview]:
-        """The first `count` slots as bytes: labels, alive, norms, ends of ids, ids."""
-        arrays = (self._labels, self._alive, self._norms, self._ends)
-        end = int(self._ends[count - 1]) if count else 0
-        views: list[bytes | memoryview] = [memoryview(each[:count]).cast("B") for each in arrays]
-        return [*views, bytes(self._ids[:end])]
+    def sections(self, count: int) -> list[bytes]:
+        """The first `count` slots as bytes: labels, alive, norms, starts of ids, ids."""
+        starts = self._starts[: count + 1]
+        arrays = (self._labels[:count], self._alive[:count], self._norms[:count], starts)
+        return [*(each.tobytes() for each in arrays), bytes(self._ids[: int(starts[-1])])]
 
     @classmethod
     def from_sections(cls, count: int, sections: Sequence[memoryview]) -> SlotTable:
         """What `sections` was made of; ValueError if they do not fit each other."""
         table = cls()
-        labels, alive, norms, ends, ids = sections
+        labels, alive, norms, starts, ids = sections
         table._labels = np.frombuffer(labels, np.uint64).copy()
         table._alive = np.frombuffer(alive, np.bool_).copy()
         table._norms = np.frombuffer(norms, np.float32).copy()
-        table._ends = np.frombuffer(ends, np.uint64).copy()
+        table._starts = np.frombuffer(starts, np.uint64).copy()
         table._ids = bytearray(ids)
-        if {len(table._labels), len(table._alive), len(table._norms), len(table._ends)} != {count}:
+        lengths = {len(table._labels), len(table._alive), len(table._norms), len(table._starts) - 1}
+        if lengths != {count}:
             raise ValueError("the tables differ in length")
         table.count = count
         table.alive_count = int(np.count_nonzero(table._alive))
@@ -124,9 +124,9 @@ class SlotTable:
         labels = self.labels
         assert np.all(labels[1:] > labels[:-1])
         assert self.alive_count == np.count_nonzero(self.alive)
-        ends = self._ends[: self.count]
-        assert np.all(ends[1:] >= ends[:-1])
-        assert len(self._ids) == (int(ends[-1]) if self.count else 0)
+        starts = self._starts[: self.count + 1]
+        assert np.all(starts[1:] >= starts[:-1])
+        assert int(starts[0]) == 0 and int(starts[-1]) == len(self._ids)
 
     def _grow(self, least: int) -> None:
         # What lies behind the slots in use is never touched, so it takes no memory yet.
@@ -134,7 +134,7 @@ class SlotTable:
         self._labels = _larger(self._labels, self.count, size)
         self._alive = _larger(self._alive, self.count, size)
         self._norms = _larger(self._norms, self.count, size)
-        self._ends = _larger(self._ends, self.count, size)
+        self._starts = _larger(self._starts, self.count + 1, size + 1)
 
 
 def _larger(array: npt.NDArray[Any], used: int, size: int) -> npt.NDArray[Any]:

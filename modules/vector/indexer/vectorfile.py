@@ -43,7 +43,7 @@ class VectorFile:
         """Put rows from `slot` on; `rows` is contiguous."""
         if slot + len(rows) > len(self.rows):
             self._grow(slot + len(rows))
-        data: memoryview = memoryview(rows).cast("B")
+        data = memoryview(rows.data).cast("B")
         at = slot * self._width
         while data:
             written = os.pwrite(self._fd, data, at)
