@@ -7,12 +7,15 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from norikv_resp.vector_rows import (
+    F32,
+    HNSW,
+    L2,
     attributes_row,
     encode_attributes,
     encode_label,
@@ -32,7 +35,7 @@ messages = part("vector.indexer.messages")
 
 FAKE = Path(__file__).with_name("fake_index.py")
 DIMENSIONS = 4
-DEFINITION = messages.Definition(DIMENSIONS, messages.L2, messages.HNSW, messages.F32, 16, 128, 0)
+DEFINITION = messages.Definition(DIMENSIONS, L2, HNSW, F32, 16, 128, 0)
 
 
 class Rows:
@@ -58,6 +61,9 @@ class Rows:
 
 class Setting:
     """A set, the process, and everything between them."""
+
+    #: Every index process that a test has seen.
+    started: ClassVar[list[int]] = []
 
     def __init__(self, *faults: str, deadline: float = 0.3) -> None:
         self.loop = asyncio.get_running_loop()
@@ -88,7 +94,7 @@ class Setting:
 
     def search_rows(self, view: Any, query: Any, answer: Any) -> None:
         self.by_scan += 1
-        self.scanner.search(view.cid, messages.L2, query, self.next_label, answer)
+        self.scanner.search(view.cid, L2, query, self.next_label, answer)
 
     def next_label_of(self, view: Any) -> int:
         return self.next_label
@@ -98,6 +104,7 @@ class Setting:
 
     def checkpoints_found(self, hello: Any) -> None:
         self.pids.append(hello.pid)
+        self.started.append(hello.pid)
 
     def checkpointed(self, view: Any, report: Any) -> None:
         pass
@@ -357,6 +364,8 @@ def test_the_loop_is_not_held_up_by_long_work() -> None:
 
 @pytest.fixture(autouse=True)
 def no_process_stays() -> Iterator[None]:
+    Setting.started.clear()
     yield
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    for pid in Setting.started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
