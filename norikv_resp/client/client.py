@@ -476,7 +476,8 @@ class NoriKVClient:
         if self.config.retry.max_attempts <= 1:
             return [], False
         made = secrets.token_hex(16).encode()
-        return [b"IDEM", made, b"TTL", str(self.config.token_ttl_ms).encode()], True
+        ttl = self.config.retry.deadline_ms + self.config.token_ttl_ms
+        return [b"IDEM", made, b"TTL", b"%d" % ttl], True
 
     async def _write(self, request: Request, token: str | bytes | None) -> Any:
         under, repeatable = self._token(token)

@@ -101,7 +101,7 @@ async def me(session: Session) -> dict[str, str]:
     return {"user_id": session.user_id, "email": session.email}
 
 
-@app.delete("/sessions", status_code=204)
+@app.delete("/sessions", status_code=204, response_model=None)
 async def log_out(session_id: SessionId, sessions: Sessions, response: Response) -> None:
     """End the session."""
     await sessions.destroy(session_id)
@@ -144,7 +144,7 @@ async def read(name: str, tenant: Tenant, session: Session) -> Response:
     return Response(note.value, media_type="text/plain", headers=headers)
 
 
-@app.delete("/notes/{name}", status_code=204)
+@app.delete("/notes/{name}", status_code=204, response_model=None)
 async def delete(name: str, tenant: Tenant, session: Session) -> None:
     """Delete a note."""
     if not await tenant.delete(name):

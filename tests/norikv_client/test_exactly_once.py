@@ -357,10 +357,17 @@ def test_increments_are_exact_while_the_server_is_killed(start_server: StartServ
         config = ClientConfig(nodes=[f"127.0.0.1:{server.port}"], retry=retry)
         async with NoriKVClient(config) as client:
             seen: list[int] = []
+            logged: list[int] = []
 
             async def work() -> None:
                 for _ in range(each):
-                    seen.append(await client.execute("INCR", "n"))
+                    if rng.random() < 0.5:
+                        seen.append(await client.execute("INCR", "n"))
+                    else:
+                        replies = await client.transaction([["INCR", "n"], ["APPEND", "log", "."]])
+                        assert replies is not None
+                        seen.append(replies[0])
+                        logged.append(replies[1])
                     await asyncio.sleep(rng.uniform(0, 0.02))
 
             async def kill() -> None:
@@ -371,6 +378,8 @@ def test_increments_are_exact_while_the_server_is_killed(start_server: StartServ
             await asyncio.gather(kill(), *(work() for _ in range(workers)))
             assert sorted(seen) == list(range(1, workers * each + 1))
             assert await client.execute("GET", "n") == str(workers * each).encode()
+            assert sorted(logged) == list(range(1, len(logged) + 1))
+            assert await client.execute("STRLEN", "log") == len(logged)
 
     asyncio.run(main())
 
