@@ -35,9 +35,19 @@ _URLS = ("redis://", "rediss://", "unix://")
 class Node:
     """One address with its pool. A round trip takes a connection of its own."""
 
-    def __init__(self, address: str, redis: Redis) -> None:
+    def __init__(self, address: str, redis: Redis, *, owned: bool = True) -> None:
+        """*owned*: the pool's connections are this node's to close."""
         self.address = address
         self.redis = redis
+        self.closed = False
+        self._owned = owned
+
+    @classmethod
+    def over(cls, redis: Redis) -> Node:
+        """A node that uses the connections of *redis*, which is somebody else's to close."""
+        options = redis.connection_pool.connection_kwargs
+        address = str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
+        return cls(address, redis, owned=False)
 
     async def round_trip(self, requests: Sequence[Request], seconds: float) -> list[Any]:
         """Send *requests* in one write and return their replies.
@@ -49,6 +59,7 @@ class Node:
                 requests may have been executed is in its ``outcome_unknown``.
             NoriKVError: the connection was refused for good, such as for a wrong password.
         """
+        self._require_open()
         sent = False
         try:
             async with timeout(seconds):
@@ -58,6 +69,7 @@ class Node:
                 # up to Python 3.11 loses a cancellation that meets the end of what it waits for.
                 patience, connection.socket_timeout = connection.socket_timeout, None
                 try:
+                    self._require_open()  # it may have been closed while this waited
                     sent = True
                     replies = await self._exchange(connection, requests)
                     if len(replies) > 1 and any(isinstance(each, NoriKVError) for each in replies):
@@ -92,6 +104,10 @@ class Node:
             replies.append(as_resp2(reply))
         return replies
 
+    def _require_open(self) -> None:
+        if self.closed:
+            raise ConnectionError("the client is closed", self.address)
+
     def _translated(self, error: exceptions.RedisError) -> NoriKVError:
         known = error_of(error)
         if known is not None:
@@ -99,9 +115,11 @@ class Node:
         return ConnectionError(f"{self.address}: {error}", self.address)
 
     async def close(self) -> None:
-        """Close the pool's connections, those in use too."""
-        await self.redis.aclose()
-        await self.redis.connection_pool.disconnect()
+        """Send nothing more, and close the pool's connections, those in use too, if owned."""
+        self.closed = True
+        if self._owned:
+            await self.redis.aclose()
+            await self.redis.connection_pool.disconnect()
 
 
 class Nodes:
@@ -118,6 +136,21 @@ class Nodes:
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes)
+
+    @property
+    def closed(self) -> bool:
+        """Nothing more is to be sent."""
+        return self.current.closed
+
+    def open(self) -> None:
+        """Take up work again after `close`."""
+        for node in self._nodes:
+            node.closed = False
+
+    async def close(self) -> None:
+        """Close every node."""
+        for node in self._nodes:
+            await node.close()
 
     def failed(self, node: Node) -> None:
         """*node* could not serve: use the one after it, unless somebody has moved on already."""

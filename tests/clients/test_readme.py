@@ -31,6 +31,30 @@ async function main() {
 main();
 """
 
+#: Visits, a note of a tenant that is not there and of one that is, and the limit.
+ASK_THE_APPLICATION = """
+import asyncio, httpx
+from norikv_resp.patterns.tenants import TenantManager
+
+async def main():
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://application") as http,
+    ):
+        visits = (await http.get("/visits")).json()
+        session = (await http.post("/sessions", params={"user": "ann"})).json()
+        headers = {"Authorization": f"Bearer {session}", "X-Tenant-ID": "acme"}
+        note = {"text": "tea"}
+        missing = await http.put("/notes/n", params=note, headers=headers)
+        await TenantManager(app.state.norikv.client).create("acme", "Acme")
+        written = await http.put("/notes/n", params=note, headers=headers)
+        limit = written.headers["X-RateLimit-Limit"]
+        print(visits, missing.status_code, written.status_code, limit)
+
+asyncio.run(main())
+"""
+
 
 @pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not installed")
 def test_the_tour_prints_what_the_readme_says(start_server: StartServer, tmp_path: Path) -> None:
@@ -67,6 +91,7 @@ def test_the_node_example_runs(start_server: StartServer) -> None:
 
 def test_the_examples_of_from_norikv_run(start_server: StartServer) -> None:
     server = start_server()
-    first, second = blocks(FROM_NORIKV, "python")
+    first, vectors, web = blocks(FROM_NORIKV, "python")
     assert run_python(first, server).endswith("Alicia\n")
-    assert run_python(second, server) == 'doc:1 b\'{"title": "Tea"}\'\n'
+    assert run_python(vectors, server) == 'doc:1 b\'{"title": "Tea"}\'\n'
+    assert run_python(web + ASK_THE_APPLICATION, server) == "1 404 200 100\n"
