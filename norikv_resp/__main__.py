@@ -16,6 +16,7 @@ from norikv_resp import __version__
 SUBCOMMANDS = {
     "demo": ("norikv_resp.demos", "run a pattern against a server, such as `demo counter`"),
     "check": ("norikv_resp.check", "verify a data directory"),
+    "vectors": ("norikv_resp.vectors", "import vectors from files: `vectors import FILE KEY`"),
 }
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from norikv_resp import encoding as enc
+from norikv_resp.check_report import SHOWN, Report, one_line, say
 from norikv_resp.clock import Clock
 from norikv_resp.commitlog import encode_rows
 from norikv_resp.encoding import FIRST_EPOCH, PRESENT
@@ -29,7 +30,7 @@ from norikv_resp.store import (
     open_store,
     repair_store,
 )
-from norikv_resp.verify import SHOWN, Progress, Report, Round, one_line, say
+from norikv_resp.verify import Progress, Round
 
 WHOLE, DAMAGED, UNCHECKED = 0, 1, 2
 
@@ -93,8 +94,8 @@ def repair_rows(store: Store, report: Report) -> int:
     index = store.staged + 1
     pending = dict(report.rows)
     for row in sorted(report.restamp):
-        raw = store.get(row)
-        if raw and row not in pending:
+        raw = pending.get(row, store.get(row))
+        if raw:
             record = enc.decode_record(raw)._replace(term=store.term, index=index)
             pending[row] = enc.encode_record(record)
     for row in sorted(report.copies):

@@ -14,6 +14,7 @@ from norikv_resp.logs import log
 
 if TYPE_CHECKING:
     from norikv_resp.server import Server
+    from norikv_resp.value_types import ValueType
 
 Figures = dict[str, "int | float | str"]
 
@@ -30,6 +31,8 @@ class Hooks:
         self.rolled_back: list[Callable[[], None]] = []
         self.reclaimed: list[Callable[[int], None]] = []
         self.stopping: list[Callable[[], Awaitable[None]]] = []
+        #: What knows about the values of a type, by its number.
+        self.value_types: dict[int, ValueType] = {}
         #: Sections of INFO by their titles.
         self.sections: dict[str, Callable[[], Figures]] = {}
 
@@ -40,6 +43,7 @@ class Hooks:
         self.rolled_back += others.rolled_back
         self.reclaimed += others.reclaimed
         self.stopping += others.stopping
+        self.value_types.update(others.value_types)
         self.sections.update(others.sections)
 
     def on_commit(self, last: int) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from norikv_resp.context import FastHandler
     from norikv_resp.server import Server
+    from norikv_resp.value_types import ValueType
 
 #: Raised by one whenever a module written for the old API could break.
 API_VERSION = 1
@@ -79,6 +80,10 @@ class ModuleAPI:
         if command is None or command.module != self._loaded.name:
             raise DeclarationError(f"fast path for {name!r}, which is no command of this module")
         self._fast[name.upper()] = self._fast[name.lower()] = handler
+
+    def value_type(self, number: int, methods: ValueType) -> None:
+        """Answer for the values of a type: DUMP, RESTORE, MEMORY USAGE."""
+        self._hooks.value_types[number] = methods
 
     def when_opened(self, hook: Callable[[Server], None]) -> None:
         """Call *hook* once the data is open, before any client; what it raises ends the start."""

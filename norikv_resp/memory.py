@@ -17,7 +17,10 @@ from norikv_resp.encoding import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from norikv_resp.store import Store
+    from norikv_resp.value_types import ValueType
 
 #: Elements of a collection that are looked at unless the client says how many.
 SAMPLES = 5
@@ -53,10 +56,16 @@ def process() -> ProcessMemory:
     return ProcessMemory(resident, resident - shared, max(peak, resident))
 
 
-def usage(store: Store, key: bytes, record: Record, samples: int) -> int:
+def usage(
+    store: Store,
+    key: bytes,
+    record: Record,
+    samples: int,
+    value_types: Mapping[int, ValueType],
+) -> int:
     """The bytes of a key's rows. *samples* elements stand for all of a collection, 0 is every one.
 
-    O(samples).
+    *value_types* know better what is in a collection of their type. O(samples).
     """
     size = _KEY_PREFIX + len(key) + HEAD_SIZE
     if record.expire_at:
@@ -67,7 +76,11 @@ def usage(store: Store, key: bytes, record: Record, samples: int) -> int:
     if isinstance(value, Chunks):
         chunks = -(-value.length // CHUNK)
         return size + _BODY + value.length + chunks * (_ELEMENT_PREFIX + 4)
-    return size + _BODY + len(value.extra) + _elements(store, value, samples)
+    size += _BODY + len(value.extra)
+    methods = value_types.get(record.type)
+    if methods is not None:
+        return size + methods.usage(store, value, samples)
+    return size + _elements(store, value, samples)
 
 
 def _elements(store: Store, value: Collection, samples: int) -> int:

@@ -1,6 +1,8 @@
-"""Redis's serialisation of strings, as DUMP and RESTORE exchange it.
+"""Redis's serialisation of strings and of what its modules hold, as DUMP and RESTORE exchange it.
 
-    payload   = type (1 byte, 0 for a string), string, version (u16), CRC-64 of all before (u64)
+    payload   = body, version (u16), CRC-64 of all before (u64)
+    body      = 0x00, string | 0x07, length: module id, parts, length 0
+    part      = length 2, length: a number | length 5, string
     string    = length, bytes | 0xC0 i8 | 0xC1 i16 | 0xC2 i32 | 0xC3 length, length, LZF bytes
     length    = 00nnnnnn | 01nnnnnn n | 0x80 u32 big-endian | 0x81 u64 big-endian
 
@@ -10,30 +12,60 @@ first length is that of the compressed bytes, the second that of the text.
 
 from __future__ import annotations
 
+import string
 import struct
+from collections.abc import Iterable
 
 from norikv_resp.crc64 import crc64
 
 #: The version that Redis 8.8 writes; a higher one is refused.
 RDB_VERSION = 14
 
-TYPE_STRING = 0
+TYPE_STRING, TYPE_MODULE = 0, 7
+_END, _NUMBER, _STRING = 0, 2, 5
 _INT8, _INT16, _INT32, _LZF = 0xC0, 0xC1, 0xC2, 0xC3
 _INTEGERS = {_INT8: struct.Struct("<b"), _INT16: struct.Struct("<h"), _INT32: struct.Struct("<i")}
 _FOOTER = struct.Struct("<HQ")
+
+_MODULE_CHARACTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 
 #: A string is at most this long, also when its compressed form claims more.
 LONGEST = 512 << 20
 
 
 class BadPayloadError(Exception):
-    """The payload is sound but holds no string."""
+    """The payload is sound but does not hold what was expected."""
 
 
 def dump_string(value: bytes) -> bytes:
     """The payload of a string. O(n)."""
-    body = b"\0" + _encode_string(value) + struct.pack("<H", RDB_VERSION)
-    return body + struct.pack("<Q", crc64(body))
+    return _sealed(b"\0" + _encode_string(value))
+
+
+def module_id(name: str, version: int) -> int:
+    """The id of a type with a name of nine characters, in a version of its encoding."""
+    assert len(name) == 9 and 0 <= version < 1024
+    number = 0
+    for character in name:
+        number = number << 6 | _MODULE_CHARACTERS.index(character)
+    return number << 10 | version
+
+
+def dump_module(ident: int, parts: Iterable[int | bytes]) -> bytes:
+    """The payload of a value of a module's type. O(n)."""
+    pieces = [bytes((TYPE_MODULE,)), b"\x81", struct.pack(">Q", ident)]
+    for part in parts:
+        if isinstance(part, int):
+            pieces += (bytes((_NUMBER,)), _encode_length(part))
+        else:
+            pieces += (bytes((_STRING,)), _encode_string(part))
+    pieces.append(bytes((_END,)))
+    return _sealed(b"".join(pieces))
+
+
+def _sealed(body: bytes) -> bytes:
+    versioned = body + struct.pack("<H", RDB_VERSION)
+    return versioned + struct.pack("<Q", crc64(versioned))
 
 
 def is_sound(payload: bytes) -> bool:
@@ -56,6 +88,33 @@ def load_string(payload: bytes) -> bytes:
     if end != len(body):
         raise BadPayloadError("something follows the string")
     return value
+
+
+def type_of(payload: bytes) -> int:
+    """The type of what a sound payload holds."""
+    return payload[0]
+
+
+def load_module(payload: bytes) -> tuple[int, list[int | bytes]]:
+    """Id and parts of a module's value in a sound payload; BadPayloadError. O(n)."""
+    body = payload[: -_FOOTER.size]
+    parts: list[int | bytes] = []
+    try:
+        ident, at = _decode_length(body, 1)
+        while True:
+            kind, at = _decode_length(body, at)
+            part: int | bytes
+            if kind == _NUMBER:
+                part, at = _decode_length(body, at)
+            elif kind == _STRING:
+                part, at = _decode_string(body, at)
+            elif kind == _END and at == len(body):
+                return ident, parts
+            else:
+                raise BadPayloadError(f"a part of kind {kind}")
+            parts.append(part)
+    except (IndexError, struct.error):
+        raise BadPayloadError("it ends too early") from None
 
 
 def _encode_string(value: bytes) -> bytes:

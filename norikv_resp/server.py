@@ -117,7 +117,8 @@ class Server:
         self.sweeping = True
 
         # The loop turn.
-        self._seal_scheduled = False
+        #: Whether this turn has staged something and ends with a frame.
+        self.seal_scheduled = False
 
         # Life and death.
         self.listeners = Listeners(config, loop, lambda: Connection(self))
@@ -242,12 +243,12 @@ class Server:
 
     def schedule_seal(self) -> None:
         """Something is staged: at the end of this loop turn it becomes a frame."""
-        if not self._seal_scheduled:
-            self._seal_scheduled = True
+        if not self.seal_scheduled:
+            self.seal_scheduled = True
             self.loop.call_soon(self._seal)
 
     def _seal(self) -> None:
-        self._seal_scheduled = False
+        self.seal_scheduled = False
         self.keyspace.seal()
 
     # ---- the store's calls (StoreListener)

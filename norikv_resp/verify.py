@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from norikv_resp import encoding as enc
-from norikv_resp.commitlog import Finding
+from norikv_resp.check_report import Report, name_of, one_line, shorten
 from norikv_resp.encoding import (
     CHUNK,
     FIRST_EPOCH,
@@ -24,6 +24,7 @@ from norikv_resp.encoding import (
     RECLAIM_IDEM,
     RECLAIM_NAMESPACE,
     Chunks,
+    Collection,
     CorruptRecord,
     DatabaseRecord,
     IdempotencyRecord,
@@ -35,12 +36,8 @@ from norikv_resp.store import (
     Offline,
     ReadFailed,
 )
-
-#: Lines printed for one kind of damage; the rest is counted.
-SHOWN = 10
-
-#: What one round collects at most, in rows and bytes.
-ROUND_ROWS, ROUND_BYTES = 200_000, 64 << 20
+from norikv_resp.vector_rows import decode_extra
+from norikv_resp.verify_vectors import VectorReader
 
 #: Seconds between two looks at the progress on a terminal.
 PROGRESS_SECONDS = 0.5
@@ -62,51 +59,6 @@ _CURSOR_FAMILIES = {
     enc.CURSOR_IDEM: enc.ROW_IDEM_EXPIRY,
     enc.CURSOR_RECLAIM: enc.ROW_RECLAIM,
 }
-
-
-class Report:
-    """What one round has found, and what would put it right."""
-
-    def __init__(self) -> None:
-        #: Kinds of damage, with how often each was met.
-        self.kinds: Counter[str] = Counter()
-        self.facts: list[str] = []
-        #: Rows to write, `b""` to delete; the keys to stamp with a new version; what to queue.
-        self.rows: dict[bytes, bytes] = {}
-        self.restamp: set[bytes] = set()
-        self.reclaim: set[tuple[int, int]] = set()
-        #: Rows whose collection has to be copied because another key claims it too.
-        self.copies: set[bytes] = set()
-        #: Rows that are given up, for the copy, and their bytes.
-        self.lost: dict[bytes, bytes] = {}
-        self.lost_bytes = 0
-        #: A version index that the next one has to exceed.
-        self.least_index = 0
-        self.log_damage: list[Finding] = []
-        self.tables_damaged = False
-
-    @property
-    def whole(self) -> bool:
-        """Whether nothing is damaged."""
-        return not self.kinds
-
-    @property
-    def full(self) -> bool:
-        """Whether enough is to be changed for one round."""
-        changes = len(self.rows) + len(self.restamp) + len(self.reclaim)
-        return changes >= ROUND_ROWS or self.lost_bytes >= ROUND_BYTES
-
-    def damage(self, kind: str, text: str) -> None:
-        """Count a piece of damage and show the first few of each kind."""
-        self.kinds[kind] += 1
-        if self.kinds[kind] <= SHOWN:
-            say(f"DAMAGE  {kind}: {text}")
-
-    def give_up(self, row: bytes, value: bytes) -> None:
-        """Have a row deleted, with a copy."""
-        self.lost[row] = value
-        self.lost_bytes += len(row) + len(value)
-        self.rows[row] = b""
 
 
 class Progress:
@@ -151,6 +103,9 @@ class Round:
         self.keys: Counter[int] = Counter()
         self.expires: Counter[int] = Counter()
         self.cids, self.lengths = array("Q"), array("Q")
+        self.vector_sets: dict[int, Collection] = {}
+        #: What the records of collections should say.
+        self.recounted: dict[int, Collection] = {}
         self.highest_cid = self.highest_epoch = 0
 
     def run(self) -> None:
@@ -187,9 +142,9 @@ class Round:
 
     def _unreadable(self, start: bytes, following: bytes | None, reason: str) -> None:
         self.report.tables_damaged = True
-        until = "the end" if following is None else _name(following)
+        until = "the end" if following is None else name_of(following)
         self.report.damage(
-            "unreadable rows", f"LevelDB, from {_name(start)} to {until}: {one_line(reason)}"
+            "unreadable rows", f"LevelDB, from {name_of(start)} to {until}: {one_line(reason)}"
         )
 
     def _get(self, row: bytes) -> bytes | None:
@@ -213,7 +168,7 @@ class Round:
 
     def _unknown_between(self, low: bytes, high: bytes) -> None:
         for row, value in self._rows(low, high, "other rows"):
-            self.report.damage("unknown row", _name(row))
+            self.report.damage("unknown row", name_of(row))
             self.report.give_up(row, value)
 
     def _system(self) -> None:
@@ -226,10 +181,10 @@ class Round:
                 elif row == enc.IDEM_COUNT_ROW:
                     enc.decode_count(value)
                 else:
-                    self.report.damage("unknown row", _name(row))
+                    self.report.damage("unknown row", name_of(row))
                     self.report.give_up(row, value)
             except CorruptRecord as error:
-                self.report.damage("malformed row", f"{_name(row)}: {error}")
+                self.report.damage("malformed row", f"{name_of(row)}: {error}")
                 self.report.give_up(row, value)
 
     def _databases(self) -> None:
@@ -239,7 +194,7 @@ class Round:
                     raise CorruptRecord(f"a key of {len(row)} bytes")
                 record = enc.decode_database(value)
             except CorruptRecord as error:
-                self.report.damage("malformed row", f"{_name(row)}: {error}")
+                self.report.damage("malformed row", f"{name_of(row)}: {error}")
                 self.report.give_up(row, value)
                 if len(row) == 3:
                     self.damaged_databases.append(int.from_bytes(row[1:], "big"))
@@ -261,10 +216,10 @@ class Round:
         for row, value in self._family(enc.ROW_SWEEP, "cursors"):
             family = _CURSOR_FAMILIES.get(row)
             if family is None:
-                self.report.damage("unknown row", _name(row))
+                self.report.damage("unknown row", name_of(row))
                 self.report.give_up(row, value)
             elif value[:1] != family:
-                self.report.damage("malformed row", f"{_name(row)} points to {_name(value)}")
+                self.report.damage("malformed row", f"{name_of(row)} points to {name_of(value)}")
                 self.report.give_up(row, value)
             else:
                 self.cursors[family] = value
@@ -273,7 +228,7 @@ class Round:
         """A queue row that no sweep would meet: the first one found says where to go back to."""
         if row < self.cursors.get(family, b""):
             name = next(name for name, known in _CURSOR_FAMILIES.items() if known == family)
-            text = f"the sweep has passed {_name(row)} and would never meet it"
+            text = f"the sweep has passed {name_of(row)} and would never meet it"
             self.report.damage("row behind the sweep", text)
             self.report.rows[name] = self.cursors[family] = row
 
@@ -288,11 +243,11 @@ class Round:
                 if value[:1] != PRESENT:
                     raise CorruptRecord("its value is malformed")
             except CorruptRecord as error:
-                self.report.damage("malformed row", f"{_name(row)}: {error}")
+                self.report.damage("malformed row", f"{name_of(row)}: {error}")
                 self.report.give_up(row, value)
                 continue
             if number in live.get(kind, ()):
-                self.report.damage("queued but alive", f"{_name(row)} would remove a database")
+                self.report.damage("queued but alive", f"{name_of(row)} would remove a database")
                 self.report.give_up(row, value)
                 continue
             self.queued[kind].add(number)
@@ -320,6 +275,9 @@ class Round:
                 record = enc.decode_record(value)
                 if type(record.value) is bytes and len(record.value) > CHUNK:
                     raise CorruptRecord(f"a string of {len(record.value)} bytes in one piece")
+                if record.type == enc.VECTORSET and isinstance(record.value, Collection):
+                    decode_extra(record.value.extra)
+                    self.vector_sets[record.value.cid] = record.value
             except CorruptRecord as error:
                 self.report.damage("malformed record", f"{self._key(row)}: {error}")
                 self.report.give_up(row, value)
@@ -393,17 +351,18 @@ class Round:
             if cids[at] == cids[at - 1]:
                 wrong[cids[at]] = "shared"
                 seen[at] = 1
-        current, place, reader = -1, -1, None
+        current, place = -1, -1
+        reader: ChunkReader | VectorReader | None = None
         for row, value in self._family(enc.ROW_ELEMENT, "elements"):
             if self.report.full:
                 return
             if len(row) < 9:
-                self.report.damage("malformed row", f"{_name(row)}: a key of {len(row)} bytes")
+                self.report.damage("malformed row", f"{name_of(row)}: a key of {len(row)} bytes")
                 self.report.give_up(row, value)
                 continue
             cid = int.from_bytes(row[1:9], "big")
             if cid != current:
-                self._end_chunks(reader, wrong)
+                self._end_reader(reader, wrong)
                 current, reader = cid, None
                 self.highest_cid = max(self.highest_cid, cid)
                 place = bisect_left(cids, cid)
@@ -413,16 +372,20 @@ class Round:
                         self.report.damage("rows without an owner", text)
                         self.report.reclaim.add((RECLAIM_COLLECTION, cid))
                 elif lengths[place]:
-                    reader = ChunkReader(cid, lengths[place])
+                    reader = ChunkReader(cid, lengths[place], self.report)
                     seen[place] = 1
                 else:
                     seen[place] = 1
+                    if cid in self.vector_sets:
+                        reader = self._vector_reader(cid)
             if reader is not None:
-                reader.take(row, value, self.report)
-        self._end_chunks(reader, wrong)
+                reader.take(row, value)
+        self._end_reader(reader, wrong)
         for at, cid in enumerate(cids):
             if not seen[at] and lengths[at]:
                 wrong[cid] = "torn"
+            elif not seen[at] and cid in self.vector_sets:
+                self._end_reader(self._vector_reader(cid), wrong)
             if cid in self.queued[RECLAIM_COLLECTION]:
                 text = f"the value of a key, collection {cid}, would be removed"
                 self.report.damage("queued but alive", text)
@@ -431,9 +394,16 @@ class Round:
         if wrong:
             self._name_collections(wrong)
 
-    def _end_chunks(self, reader: ChunkReader | None, wrong: dict[int, str]) -> None:
-        if reader is not None and not reader.complete(self.report):
-            wrong[reader.cid] = "torn"
+    def _vector_reader(self, cid: int) -> VectorReader:
+        return VectorReader(self.vector_sets[cid], self._get, self.report)
+
+    def _end_reader(self, reader: ChunkReader | VectorReader | None, wrong: dict[int, str]) -> None:
+        if isinstance(reader, ChunkReader):
+            if not reader.complete():
+                wrong[reader.cid] = "torn"
+        elif reader is not None and (recounted := reader.complete()) is not None:
+            wrong.setdefault(reader.cid, "miscounted")
+            self.recounted[reader.cid] = recounted
 
     def _name_collections(self, wrong: dict[int, str]) -> None:
         """Find the keys of collections that are not as they should be."""
@@ -452,6 +422,13 @@ class Round:
                     self.report.damage("shared collection", text)
                     self.report.copies.add(row)
                 first.add(cid)
+                continue
+            if wrong[cid] == "miscounted":
+                text = f"{self._key(row)} does not say what there is of its elements"
+                self.report.damage("wrong count", text)
+                counted = record._replace(value=self.recounted[cid])
+                self.report.rows[row] = enc.encode_record(counted)
+                self.report.restamp.add(row)
                 continue
             text = f"{self._key(row)}: zeros will stand in place of what is missing"
             self.report.damage("incomplete string", text)
@@ -482,17 +459,17 @@ class Round:
                 record = enc.decode_idempotency(value)
                 thaw(record.reply)
             except (CorruptRecord, ValueError) as error:
-                self.report.damage("malformed record", f"{_name(row)}: {error}")
+                self.report.damage("malformed record", f"{name_of(row)}: {error}")
                 self.report.give_up(row, value)
                 continue
             if epoch not in live and epoch not in queued:
-                self.report.damage("rows without an owner", f"{_name(row)}: of no database")
+                self.report.damage("rows without an owner", f"{name_of(row)}: of no database")
                 self.report.give_up(row, value)
                 continue
             count += 1
             expected = enc.idem_expiry_row(record.expire_at, epoch, row[5:])
             if self._get(expected) != PRESENT:
-                self.report.damage("missing expiry row", f"{_name(row)} would never be swept")
+                self.report.damage("missing expiry row", f"{name_of(row)} would never be swept")
                 self.report.rows[expected] = PRESENT
         raw = self._get(enc.IDEM_COUNT_ROW)
         counted = int.from_bytes(raw, "little") if raw is not None else 0
@@ -513,11 +490,11 @@ class Round:
                 raw = self._get(enc.idem_row(epoch, scope))
                 record = enc.decode_idempotency(raw) if raw and raw != PRESENT else None
             except CorruptRecord as error:
-                self.report.damage("malformed row", f"{_name(row)}: {error}")
+                self.report.damage("malformed row", f"{name_of(row)}: {error}")
                 self.report.give_up(row, value)
                 continue
             if raw is None or (record is not None and record.expire_at != at):
-                self.report.damage("extra expiry row", f"{_name(row)} is of no record")
+                self.report.damage("extra expiry row", f"{name_of(row)} is of no record")
                 self.report.rows[row] = b""
 
     # ---- the expiry index
@@ -532,7 +509,7 @@ class Round:
             try:
                 at, epoch, key = enc.split_expiry_row(row)
             except CorruptRecord as error:
-                self.report.damage("malformed row", f"{_name(row)}: {error}")
+                self.report.damage("malformed row", f"{name_of(row)}: {error}")
                 self.report.give_up(row, value)
                 continue
             if epoch in queued:
@@ -545,10 +522,10 @@ class Round:
             except CorruptRecord:
                 wanted = False
             if not wanted:
-                self.report.damage("extra expiry row", f"{_name(row)} is of no key's deadline")
+                self.report.damage("extra expiry row", f"{name_of(row)} is of no key's deadline")
                 self.report.rows[row] = b""
             elif value != PRESENT:
-                self.report.damage("malformed row", f"{_name(row)}: its value is not 01")
+                self.report.damage("malformed row", f"{name_of(row)}: its value is not 01")
                 self.report.rows[row] = PRESENT
 
     # ---- counts
@@ -581,52 +558,33 @@ class Round:
         epoch = int.from_bytes(row[1:5], "big")
         for number, record in self.databases.items():
             if record.ns == epoch:
-                return f"key {_shorten(row[5:])} of database {number}"
-        return f"key {_shorten(row[5:])} of epoch {epoch}"
+                return f"key {shorten(row[5:])} of database {number}"
+        return f"key {shorten(row[5:])} of epoch {epoch}"
 
 
 class ChunkReader:
     """Follows the chunk rows of one long string."""
 
-    def __init__(self, cid: int, length: int) -> None:
+    def __init__(self, cid: int, length: int, report: Report) -> None:
         self.cid = cid
+        self._report = report
         self._length = length
         self._next = 0
         self._whole = True
 
-    def take(self, row: bytes, value: bytes, report: Report) -> None:
+    def take(self, row: bytes, value: bytes) -> None:
         """The next row of the collection."""
         number = int.from_bytes(row[9:], "big")
         size = min(CHUNK, self._length - number * CHUNK)
         if len(row) != 13 or size <= 0:
-            report.damage("rows without an owner", f"{_name(row)} is behind its string's end")
-            report.give_up(row, value)
+            text = f"{name_of(row)} is behind its string's end"
+            self._report.damage("rows without an owner", text)
+            self._report.give_up(row, value)
             return
         if number != self._next or len(value) != size:
             self._whole = False
         self._next = number + 1
 
-    def complete(self, report: Report) -> bool:
+    def complete(self) -> bool:
         """Whether every chunk was there."""
         return self._whole and self._next == -(-self._length // CHUNK)
-
-
-def say(line: str) -> None:
-    """Print a line at once."""
-    print(line, flush=True)
-
-
-def one_line(text: str) -> str:
-    """A text without line breaks."""
-    return " ".join(text.split())
-
-
-def _shorten(name: bytes) -> str:
-    return repr(name[:60])[1:] + ("…" if len(name) > 60 else "")
-
-
-def _name(row: bytes) -> str:
-    """A row key for people: as text, or in hex."""
-    shown = row[:40]
-    readable = shown.isascii() and shown.decode().isprintable()
-    return f"row {shown.decode() if readable else shown.hex()}" + ("…" if len(row) > 40 else "")

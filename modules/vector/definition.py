@@ -163,6 +163,17 @@ def implied(
     )
 
 
+def is_allowed(definition: Definition) -> bool:
+    """Whether VCREATE or VADD could have made such a set: of one that comes from outside."""
+    return (
+        1 <= definition.dimensions <= LARGEST_DIMENSIONS
+        and definition.projected_from <= LARGEST_DIMENSIONS
+        and LEAST_M <= definition.m <= LARGEST_M
+        and 1 <= definition.ef_construction <= LARGEST_EF
+        and definition.ef <= LARGEST_EF
+    )
+
+
 def require_same(existing: Definition, wanted: Definition) -> None:
     """DefinitionMismatch unless both are the same index, whoever has made it."""
     for name, has, asked in zip(Definition._fields, existing, wanted, strict=True):

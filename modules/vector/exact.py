@@ -70,7 +70,8 @@ def true_distances(metric: int, vectors: Floats, query: Floats) -> Doubles:
     if metric == COSINE:
         lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide) * (asked @ asked))
         lengths[lengths == 0.0] = np.inf
-        found = 1.0 - (wide @ asked) / lengths
+        # Rounding must not make a vector nearer than itself.
+        found = np.clip(1.0 - (wide @ asked) / lengths, 0.0, 2.0)
     elif metric == IP:
         found = 1.0 - wide @ asked
     else:

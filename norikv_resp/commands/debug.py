@@ -75,7 +75,8 @@ def _object(ctx: Context, words: list[bytes]) -> Any:
     if record is None:
         raise NO_SUCH_KEY
     encoding = encoding_name(ctx.keys, words[0], record)
-    size = usage(ctx.server.store, words[0], record, SAMPLES)
+    server = ctx.server
+    size = usage(server.store, words[0], record, SAMPLES, server.hooks.value_types)
     return Simple(
         b"Value at:%d-%d refcount:1 encoding:%b serializedlength:%d lru:0 lru_seconds_idle:0"
         % (record.term, record.index, encoding, size)

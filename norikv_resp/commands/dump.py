@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from norikv_resp.command import DENYOOM, READONLY, WRITE, Bytes, Int, Key, OneOf, Token, command
 from norikv_resp.commands.keys import notify_overwritten
 from norikv_resp.context import Context
-from norikv_resp.encoding import STRING, Record
+from norikv_resp.encoding import STRING, Collection, Record
 from norikv_resp.errors import ReplyError
 from norikv_resp.keyspace import Database
 from norikv_resp.protocol import OK
-from norikv_resp.rdb import BadPayloadError, dump_string, is_sound, load_string
+from norikv_resp.rdb import (
+    TYPE_MODULE,
+    BadPayloadError,
+    dump_module,
+    dump_string,
+    is_sound,
+    load_module,
+    load_string,
+    type_of,
+)
 
 BUSY_KEY = ReplyError(b"BUSYKEY Target key name already exists.")
 INVALID_TTL = ReplyError(b"ERR Invalid TTL value, must be >= 0")
@@ -36,9 +46,13 @@ def dump(ctx: Context, key: bytes) -> bytes | None:
     record = ctx.keys.get(key)
     if record is None:
         return None
-    if record.type != STRING:
+    if record.type == STRING:
+        return dump_string(ctx.keys.string_value(record))
+    methods = ctx.server.hooks.value_types.get(record.type)
+    if methods is None:
         raise NO_DUMP
-    return dump_string(ctx.keys.string_value(record))
+    assert isinstance(record.value, Collection)
+    return dump_module(methods.module_id, methods.dump(ctx.keys, record.value))
 
 
 @command(
@@ -76,16 +90,39 @@ def restore(
     if not is_sound(serialized_value):
         raise UNSOUND
     try:
-        value = load_string(serialized_value)
+        type_, put = _reader(ctx, key, serialized_value)
     except BadPayloadError:
         raise BAD_FORMAT from None
     if expire_at and expire_at <= ctx.now:
         _forget(keys, key, old)
         return OK
-    keys.put(key, value, expire_at)
+    put(expire_at)
     keys.notify("g", b"restore", key)
-    notify_overwritten(keys, key, old, STRING)
+    notify_overwritten(keys, key, old, type_)
     return OK
+
+
+def _reader(ctx: Context, key: bytes, payload: bytes) -> tuple[int, Callable[[int], None]]:
+    """The type of a payload's value, and what puts it at *key* with a deadline; BadPayloadError."""
+    keys = ctx.keys
+    if type_of(payload) != TYPE_MODULE:
+        value = load_string(payload)
+        return STRING, lambda expire_at: keys.put(key, value, expire_at)
+    ident, parts = load_module(payload)
+    value_types = ctx.server.hooks.value_types
+    known = [type_ for type_, methods in value_types.items() if methods.module_id == ident]
+    if not known:
+        raise BadPayloadError(f"a value of module type {ident}")
+    (type_,) = known
+    methods = value_types[type_]
+    parsed = methods.parse(parts)
+
+    def put(expire_at: int) -> None:
+        if keys.stored(key) is not None:
+            keys.remove(key)
+        keys.put_record(key, type_, methods.restore(keys, parsed), expire_at)
+
+    return type_, put
 
 
 def _check_usage(usage: tuple[bytes, int] | None) -> None:

@@ -303,7 +303,8 @@ def memory_usage(ctx: Context, key: bytes, count: int | None) -> int | None:
     if record is None:
         return None
     samples = memory.SAMPLES if count is None else count
-    return memory.usage(ctx.server.store, key, record, samples)
+    server = ctx.server
+    return memory.usage(server.store, key, record, samples, server.hooks.value_types)
 
 
 @command(

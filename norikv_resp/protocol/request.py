@@ -2,8 +2,8 @@
 
 Three ways lead from bytes to a request, and all give the same answers:
 
-* A chunk that holds one small request, the most common one, is split at its line ends; when the
-  length lines found are those that the arguments call for, the split was right.
+* A chunk that is one small request, the most common one, is split at its line ends (``alone``);
+  when the length lines found are those that the arguments call for, the split was right.
 * A window of a longer pipeline goes through hiredis in C. hiredis reads replies, so it also takes
   what no request may contain; a window is handed out only if it is proven to be nothing but
   arrays of bulk strings that end where the window ends.
@@ -65,7 +65,6 @@ _SMALL_LENGTHS: Final = {b"%d" % n: n for n in range(1024)}
 _BULK_HEADERS: Final = [b"$%d" % n for n in range(SMALL)]
 _bulk_header = _BULK_HEADERS.__getitem__
 _ARRAY_HEADERS: Final = {b"*%d" % n: 2 * n + 2 for n in range(1, SMALL // 4)}
-_parts_of = _ARRAY_HEADERS.get
 _join = b"".join
 
 
@@ -377,6 +376,40 @@ class RequestReader:
         elif self._error is None:
             self._data = data
 
+    def alone(self, data: bytes) -> list[bytes] | None:
+        """The request that *data* is, if it is a small one, whole, and nothing waits before it.
+
+        Otherwise None, and *data* is to be fed.
+        """
+        if len(data) > SMALL or self._data or not self._fast or self._left or self._error:
+            return None
+        parts = data.split(b"\r\n")
+        count = len(parts)
+        if count == 8:  # SET and its like: the general rule below, spelled out
+            head, size1, arg1, size2, arg2, size3, arg3, rest = parts
+            if (
+                head == b"*3"
+                and size1 == _BULK_HEADERS[len(arg1)]
+                and size2 == _BULK_HEADERS[len(arg2)]
+                and size3 == _BULK_HEADERS[len(arg3)]
+                and not rest
+            ):
+                return [arg1, arg2, arg3]
+        elif count == 6:  # GET and its like
+            head, size1, arg1, size2, arg2, rest = parts
+            if (
+                head == b"*2"
+                and size1 == _BULK_HEADERS[len(arg1)]
+                and size2 == _BULK_HEADERS[len(arg2)]
+                and not rest
+            ):
+                return [arg1, arg2]
+        elif _ARRAY_HEADERS.get(parts[0]) == count and not parts[-1]:
+            request = parts[2::2]
+            if parts[1:-1:2] == [_BULK_HEADERS[len(argument)] for argument in request]:
+                return request
+        return None
+
     def gets(self) -> list[bytes] | None:
         """The next request, or None when more bytes are needed. Not to be mixed with take()."""
         request = next(self._ready, None)
@@ -408,28 +441,6 @@ class RequestReader:
             return self._take_slowly([], 0)
         pos = self._pos
         size = len(data) - pos
-        if size <= SMALL and not pos:
-            parts = data.split(b"\r\n")
-            if _parts_of(parts[0]) == len(parts):
-                if len(parts) == 6:  # GET and its like: the general rule below, spelled out
-                    _, size1, arg1, size2, arg2, rest = parts
-                    request = [arg1, arg2]
-                    whole = size1 == _bulk_header(len(arg1)) and size2 == _bulk_header(len(arg2))
-                elif len(parts) == 8:  # SET and its like
-                    _, size1, arg1, size2, arg2, size3, arg3, rest = parts
-                    request = [arg1, arg2, arg3]
-                    whole = (
-                        size1 == _bulk_header(len(arg1))
-                        and size2 == _bulk_header(len(arg2))
-                        and size3 == _bulk_header(len(arg3))
-                    )
-                else:
-                    request = parts[2::2]
-                    rest = parts[-1]
-                    whole = parts[1:-1:2] == list(map(_bulk_header, map(len, request)))
-                if whole and not rest:
-                    self._consumed()
-                    return [request]
         if data[pos] != 42:
             return self._take_slowly([], 0)
         until = min(pos + WINDOW, len(data))

@@ -128,6 +128,7 @@ class Store:
         settler.departed = self._on_departed
         self._freed = settler.checkpointed
         self._credit = 0.0
+        self._half_full = False
         self._hurry = False
         self._log_bytes = replayed.size
         self._log_records = len(replayed.rows)
@@ -214,8 +215,10 @@ class Store:
         rows = self.open
         if not rows:
             return
-        self.staged = max(self.staged, last)
-        self.clock = max(self.clock, clock)
+        if last > self.staged:
+            self.staged = last
+        if clock > self.clock:
+            self.clock = clock
         frame = Frame(self._sealed + 1, last, self.term, self.clock, rows)
         self._sealed = last
         self._in_flight.append(InFlight(frame, cost(rows), self._always))
@@ -226,8 +229,9 @@ class Store:
             self._unite()
         self.open = {}
         self._keys.seal(rows)
-        self._arrange()
         self._log.append(frame, self._always)
+        if self._in_flight:  # Not committed yet; a commit has arranged the layers already.
+            self._arrange()
 
     def on_commit(self, last: int) -> None:
         """The log has committed every frame through `last`."""
@@ -437,7 +441,7 @@ class Store:
         if self._merging:
             self._merge()
         options = self._options
-        half_full = self._size > options.overlay_limit >> 1
+        half_full = self._half_full
         credit = self._credit + records * (2.0 if half_full else 1.5)
         self._credit = min(credit, 20.0 * options.batch_records)
         settler = self._settler
@@ -487,9 +491,10 @@ class Store:
         return size
 
     def _measure(self) -> None:
-        """Derive `slowdown` and `refusal`."""
+        """Derive from the overlay's size `slowdown`, `refusal` and whether settling hurries."""
         full = self._size / self._options.overlay_limit
-        if full <= 0.5:
+        self._half_full = full > 0.5
+        if not self._half_full:
             self.slowdown = 0.0
         elif full < 1.0:
             self.slowdown = 0.1 * (2.0 * full - 1.0) ** 2

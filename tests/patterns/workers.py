@@ -28,6 +28,11 @@ from norikv_resp.patterns import (
     ShardedCounter,
 )
 from norikv_resp.patterns.requests import server_time
+from tests.patterns import (  # noqa: F401 (they register)
+    workers_events,
+    workers_search,
+    workers_tenants,
+)
 from tests.patterns.crew import Report, main, worker
 
 Options = dict[str, Any]

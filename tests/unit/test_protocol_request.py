@@ -32,6 +32,9 @@ def chunked(data: bytes, rng: random.Random) -> list[bytes]:
 def read(reader: RequestReader, chunks: list[bytes], lazy: bool = False) -> Requests:
     requests: Requests = []
     for chunk in chunks:
+        if not lazy and (request := reader.alone(chunk)) is not None:
+            requests.append(request)
+            continue
         reader.feed(chunk)
         if not lazy:
             while batch := reader.take():
@@ -112,6 +115,9 @@ def actual(chunks: list[bytes], authenticated: bool, lazy: bool) -> tuple[Reques
     requests: Requests = []
     try:
         for chunk in chunks:
+            if not lazy and (request := reader.alone(chunk)) is not None:
+                requests.append(request)
+                continue
             reader.feed(chunk)
             while not lazy and (batch := reader.take()):
                 requests += batch
@@ -385,6 +391,38 @@ def test_damaged_streams_give_what_the_reference_gives(authenticated: bool) -> N
             assert actual(chunks, authenticated, lazy) == expected, (data, chunks)
         if time.monotonic() > until:
             break
+
+
+@pytest.mark.parametrize(
+    "request_", [[b"PING"], [b"GET", b"k\r\n"], [b"SET", b"", b"$1"], [b"MGET", *[b"k"] * 9]]
+)
+def test_a_request_alone_is_whole_and_well_formed(request_: list[bytes]) -> None:
+    data = encode(*request_)
+    rng = random.Random(9)
+    assert RequestReader(authenticated=False).alone(data) is None
+    assert RequestReader().alone(encode(b"SET", b"k", b"v" * 600)) is None
+    found = 0
+    for _ in range(2000):
+        damaged = bytearray(data)
+        place = rng.randrange(len(data))
+        if rng.random() < 0.5:
+            damaged[place : place + rng.randint(0, 2)] = rng.choice([*NOISE, *SEEDS[:6]])
+        else:
+            damaged[place] = rng.choice(b"$*\r\n0123456789")
+        alone = RequestReader().alone(bytes(damaged))
+        if alone is not None:
+            found += 1
+            assert reference(bytes(damaged)) == ([alone], None), bytes(damaged)
+            assert encode(*alone) == damaged
+    assert found or b"\r\n" in b"".join(request_)
+
+
+def test_a_request_behind_the_start_of_another_is_not_alone() -> None:
+    for start in (b"*1\r\n", b"*", b"*2\r\n$4\r\nECHO\r\n", b"*1\r\n$20\r\n"):
+        reader = RequestReader()
+        reader.feed(start)
+        assert reader.take() == []
+        assert reader.alone(PING) is None
 
 
 @settings(max_examples=300, deadline=None)
