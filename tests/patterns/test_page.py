@@ -20,6 +20,12 @@ PAGE = (ROOT / "docs" / "patterns.md").read_text()
 SECTIONS = dict(re.findall(r"^## ([^\n]*)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
 
 PRINTED = {
+    "Counters": "11 100\n",
+    "Sessions": "ada ['reader', 'editor']\nTrue None\n",
+    "Inventory": "only 2 left\n1\n",
+    "Cache": "{'name': 'ann'} 1\n",
+    "Rate limiter": "True 2\nTrue 1\nTrue 0\nFalse 0\n",
+    "Leader election": "wrote as the leader: node-1\nover\n",
     "Event sourcing": "there are 2 events by now\n2 Paid {'cents': 4200}\n",
     "An account made of events": "refused: 70 are left\n",
     "Tenants": "b'{}' Usage(keys=1, bytes=8, expires_at=0)\nTrue\n",
