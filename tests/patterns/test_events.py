@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from typing import Any
 
 import pytest
@@ -94,6 +95,27 @@ def test_a_subscriber_sees_everything_once_through_a_restart(own_server: ServerP
             assert seen == list(range(2, 61))
 
     asyncio.run(scene())
+
+
+def test_a_subscriber_needs_no_message_and_minds_no_strange_one(run: Run) -> None:
+    async def scene(client: NoriKVClient) -> None:
+        store = EventStore(client)
+        async with contextlib.aclosing(store.subscribe("s")) as stream:
+            await store.append("s", "First", 1)
+            assert (await anext(stream)).version == 1
+            for message in ("", "x", "-5", "1", "99999999999999999999"):
+                await client.redis.publish("events:s", message)
+            # Written by somebody who publishes nothing.
+            await client.execute("SET", "events:s:2", (await _raw(client, "events:s:1", 2)))
+            await client.execute("SET", "events:s:head", "2")
+            assert (await asyncio.wait_for(anext(stream), 10)).version == 2
+
+    run(scene)
+
+
+async def _raw(client: NoriKVClient, key: str, version: int) -> str:
+    event = json.loads((await client.get(key)).value)
+    return json.dumps({**event, "version": version})
 
 
 # -- the interface -------------------------------------------------------------
