@@ -354,6 +354,26 @@ def test_a_deletion_that_was_killed_is_finished_by_the_next(url: str, run: Run) 
     run(scene)
 
 
+def test_a_walk_goes_on_after_a_restart(own_server: ServerProcess) -> None:
+    """The server forgets its cursors; a deletion or a count must not fail for that."""
+
+    async def scene() -> None:
+        async with stubborn(f"redis://127.0.0.1:{own_server.port}") as client:
+            tenant = await tenant_of(client, plan="enterprise")
+            names = {b"%d" % number for number in range(1_200)}
+            await asyncio.gather(*(tenant.put(name, b"x") for name in names))
+            found = set()
+            async for name in tenant.scan():
+                if not found:
+                    await asyncio.to_thread(own_server.restart, False)
+                found.add(name)
+            assert found == names
+            assert await TenantManager(client).delete("acme")
+            assert await client.execute("DBSIZE") == 0
+
+    asyncio.run(scene())
+
+
 def test_creating_judges_its_arguments(run: Run) -> None:
     async def scene(client: NoriKVClient) -> None:
         manager = TenantManager(client)
