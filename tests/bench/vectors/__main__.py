@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -97,7 +98,7 @@ def _draw(bench: Bench) -> None:
         raise MeasureError(f"no plot: {error}; matplotlib is in the extra 'bench'") from None
     count = bench.data.count
     path = IMAGES / f"vectors-{count}.png"
-    title = f"{count:,} vectors of {DIMENSIONS} dimensions, cosine, two cores"
+    title = f"{count:,} vectors of {DIMENSIONS} dimensions, cosine, {os.cpu_count()} cores"
     draw(path, bench.curves, title)
     print(f"drawn: {path.relative_to(ROOT)}")
 
