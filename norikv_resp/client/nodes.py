@@ -35,9 +35,19 @@ _URLS = ("redis://", "rediss://", "unix://")
 class Node:
     """One address with its pool. A round trip takes a connection of its own."""
 
-    def __init__(self, address: str, redis: Redis) -> None:
+    def __init__(self, address: str, redis: Redis, *, owned: bool = True) -> None:
+        """*owned*: the pool's connections are this node's to close."""
         self.address = address
         self.redis = redis
+        self.closed = False
+        self._owned = owned
+
+    @classmethod
+    def over(cls, redis: Redis) -> Node:
+        """A node that uses the connections of *redis*, which is somebody else's to close."""
+        options = redis.connection_pool.connection_kwargs
+        address = str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
+        return cls(address, redis, owned=False)
 
     async def round_trip(self, requests: Sequence[Request], seconds: float) -> list[Any]:
         """Send *requests* in one write and return their replies.
@@ -49,12 +59,17 @@ class Node:
                 requests may have been executed is in its ``outcome_unknown``.
             NoriKVError: the connection was refused for good, such as for a wrong password.
         """
+        self._require_open()
         sent = False
         try:
             async with timeout(seconds):
                 pool = self.redis.connection_pool
                 connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+                # The time is measured here. redis-py would do it again by asyncio.wait_for, which
+                # up to Python 3.11 loses a cancellation that meets the end of what it waits for.
+                patience, connection.socket_timeout = connection.socket_timeout, None
                 try:
+                    self._require_open()  # it may have been closed while this waited
                     sent = True
                     replies = await self._exchange(connection, requests)
                     if len(replies) > 1 and any(isinstance(each, NoriKVError) for each in replies):
@@ -66,6 +81,7 @@ class Node:
                     await connection.disconnect(nowait=True)
                     raise
                 finally:
+                    connection.socket_timeout = patience
                     await pool.release(connection)
         except (asyncio.TimeoutError, exceptions.TimeoutError) as error:
             text = f"no answer from {self.address} within {seconds * 1000:.0f} ms"
@@ -88,6 +104,10 @@ class Node:
             replies.append(as_resp2(reply))
         return replies
 
+    def _require_open(self) -> None:
+        if self.closed:
+            raise ConnectionError("the client is closed", self.address)
+
     def _translated(self, error: exceptions.RedisError) -> NoriKVError:
         known = error_of(error)
         if known is not None:
@@ -95,9 +115,11 @@ class Node:
         return ConnectionError(f"{self.address}: {error}", self.address)
 
     async def close(self) -> None:
-        """Close the pool's connections, those in use too."""
-        await self.redis.aclose()
-        await self.redis.connection_pool.disconnect()
+        """Send nothing more, and close the pool's connections, those in use too, if owned."""
+        self.closed = True
+        if self._owned:
+            await self.redis.aclose()
+            await self.redis.connection_pool.disconnect()
 
 
 class Nodes:
@@ -115,6 +137,21 @@ class Nodes:
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes)
 
+    @property
+    def closed(self) -> bool:
+        """Nothing more is to be sent."""
+        return self.current.closed
+
+    def open(self) -> None:
+        """Take up work again after `close`."""
+        for node in self._nodes:
+            node.closed = False
+
+    async def close(self) -> None:
+        """Close every node."""
+        for node in self._nodes:
+            await node.close()
+
     def failed(self, node: Node) -> None:
         """*node* could not serve: use the one after it, unless somebody has moved on already."""
         if node is self.current and len(self._nodes) > 1:
@@ -131,7 +168,8 @@ def nodes_of(config: ClientConfig) -> Nodes:
 
 def _redis(address: str, config: ClientConfig) -> Redis:
     options: dict[str, Any] = {
-        "socket_timeout": config.attempt_seconds,
+        # Measured by `round_trip`, and so while connecting, where redis-py sends as well.
+        "socket_timeout": None,
         "socket_connect_timeout": config.attempt_seconds,
         **config.redis_options,
         "decode_responses": False,
