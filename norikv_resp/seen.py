@@ -16,7 +16,9 @@ _GROWTH: Final = 16
 _LAST: Final = 1 << 24
 
 #: Two bits of a byte, for each value of five bits of a hash.
-_PAIRS: Final = bytes([1 << one | 1 << two for one, two in combinations(range(8), 2)] + [3, 5, 9, 17])
+_PAIRS: Final = bytes(
+    [1 << one | 1 << two for one, two in combinations(range(8), 2)] + [3, 5, 9, 17]
+)
 
 
 class SeenKeys:
