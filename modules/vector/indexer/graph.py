@@ -68,7 +68,7 @@ class Graph:
     def answers(self, queries: Queries) -> bool:
         """Whether the graph can be asked, in the sense of `accepts`."""
         if self._definition.metric != L2:
-            return bool(queries.norms.all())
+            return bool(np.all((queries.norms > 0) & np.isfinite(queries.norms)))
         return bool(self.accepts(queries.narrow, row_norms(queries.narrow)).all())
 
     def add(self, slots: Slots, rows: Matrix) -> None:
