@@ -103,6 +103,9 @@ class Child:
 
     def settle(self, handle: int = HANDLE) -> Any:
         """Wait until nothing is pending and nothing is being rebuilt; the last PROGRESS."""
+        self.ping()
+        self.heard = [each for each in self.heard if not isinstance(each, messages.Progress)]
+        self.send(messages.Remove(handle, []))  # changes nothing, but is answered by PROGRESS
         while True:
             progress = self.get(messages.Progress, where=lambda each: each.handle == handle)
             if not progress.pending and not progress.to_rebuild:

@@ -23,8 +23,7 @@ def start_child(tmp_path: Path) -> Iterator[StartChild]:
 
     yield start
     for child in children:
-        if child.process.poll() is None:
-            child.kill()
+        child.kill()
 
 
 @pytest.fixture
