@@ -26,14 +26,12 @@ TIMES = 40 * EFFORT
 
 
 def attack(server: ServerProcess, worker: str) -> list[str]:
-    """Connections break all the time, clients and the server are killed. What was promised."""
-    with shaky(server.port) as url, Crew(worker, url, 4, times=TIMES) as crew:
+    """Connections break all the time, a client and the server are killed. What was promised."""
+    with shaky(server.port) as url, Crew(worker, url, 3, times=TIMES) as crew:
         crew.wait_for(TIMES // 2)
         crew.kill(0)
         crew.wait_for(TIMES)
         server.restart(clean=False)
-        crew.wait_for(2 * TIMES)
-        crew.kill(1)
         return [name for reports in crew.finish() for (name,) in reports]
 
 
@@ -48,7 +46,7 @@ def test_no_event_is_lost_doubled_or_written_over(own_server: ServerProcess) -> 
             assert len(set(names)) == len(names), "an event is there twice"
             assert set(promised) <= set(names), "a promised event is lost"
             # What was under way when a client was killed may be there, once.
-            assert len(names) <= len(promised) + 2
+            assert len(names) <= len(promised) + 1
 
     asyncio.run(judge())
 
@@ -61,7 +59,7 @@ def test_get_then_put_loses_events_under_the_same_attack(own_server: ServerProce
 
 
 def test_an_expected_version_is_met_by_one_process_only(url: str, run: Run) -> None:
-    with Crew("append_at", url, 4, times=TIMES) as crew:
+    with Crew("append_at", url, 3, times=TIMES) as crew:
         won = sorted(tuple(report) for reports in crew.finish() for report in reports)
 
     async def judge(client: NoriKVClient) -> None:

@@ -39,7 +39,7 @@ from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.norikv
 
-TIMES = 50 * EFFORT
+TIMES = 40 * EFFORT
 
 
 async def tenant_of(client: NoriKVClient, name: str = "acme", plan: str = "tiny") -> TenantClient:
@@ -60,13 +60,11 @@ async def real_usage(client: NoriKVClient, tenant: TenantClient) -> tuple[int, i
 
 
 def attack(server: ServerProcess, worker: str, **options: object) -> None:
-    """Connections break all the time, clients and the server are killed."""
-    with shaky(server.port) as url, Crew(worker, url, 4, times=TIMES, **options) as crew:
+    """Connections break all the time, a client and the server are killed."""
+    with shaky(server.port) as url, Crew(worker, url, 3, times=TIMES, **options) as crew:
         crew.wait_for(TIMES // 2)
         crew.kill(0)
         server.restart(clean=False)
-        crew.wait_for(2 * TIMES)
-        crew.kill(1)
         crew.finish()
 
 
