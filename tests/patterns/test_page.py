@@ -1,4 +1,4 @@
-"""What docs/patterns.md shows gives what it says, each section's commands on a server of their own."""
+"""What docs/patterns.md shows gives what it says; commands have a server of their own."""
 
 from __future__ import annotations
 
