@@ -34,20 +34,6 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _return_freed_memory() -> None:
-    """Make glibc give large blocks back: it learns to keep them, and graphs grow in between.
-
-    A tenth of what the graphs take; nothing happens with another C library.
-    """
-    threshold, trim = -3, -1
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(threshold, 64 << 10)
-    mallopt(trim, 64 << 10)
-
-
 def _main() -> int:
     fd, directory, threads, library = sys.argv[1:]
     _end_with_parent()
@@ -55,7 +41,6 @@ def _main() -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.path[0] = library  # instead of this folder
     _name_packages()
-    _return_freed_memory()
     process = importlib.import_module("norikv_modules.vector.indexer.process")
     status: int = process.main(int(fd), Path(directory), int(threads))
     return status
