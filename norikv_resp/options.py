@@ -227,6 +227,51 @@ class Idempotency(Section):
     )
 
 
+class Vectors(Section):
+    """How vector sets are searched; the vectors themselves are data as everything else."""
+
+    title = "Vector sets"
+
+    vector_index_process = Flag(
+        True,
+        "Whether large vector sets are indexed, in a process of their own. Without it every search"
+        " compares with every vector.",
+        live=False,
+    )
+    vector_small_set = Integer(
+        1000,
+        0,
+        20000,
+        "Vectors up to which a set is searched in the server, exactly, without the index process.",
+    )
+    vector_cache_size = Memory(
+        64 * MB, 0, LONG_MAX, "Memory for small vector sets that were searched lately."
+    )
+    vector_fresh_soft = Integer(
+        5000,
+        1,
+        LONG_MAX,
+        "Vectors of a set that may wait to be put into its index. They are searched exactly; beyond"
+        " this number, writers are slowed.",
+    )
+    vector_fresh_max = Integer(
+        20000,
+        1,
+        LONG_MAX,
+        "Vectors at which writers are slowed so much that no more wait, but for a command of each.",
+    )
+    vector_search_threads = Integer(
+        2, 1, 1024, "Threads of the index process that search at the same time.", live=False
+    )
+    vector_search_deadline = Integer(
+        2000,
+        10,
+        INT_MAX,
+        "Milliseconds after which a search that the index process has not answered is answered by"
+        " comparing with every vector. A process that is silent five times as long is replaced.",
+    )
+
+
 class Security(Section):
     """Who may connect and what they may do."""
 
@@ -641,6 +686,7 @@ class Options(
     Durability,
     MemoryUse,
     Idempotency,
+    Vectors,
     Security,
     Modules,
     Process,

@@ -25,7 +25,7 @@ from . import filters, model, projection
 from .arrays import are_finite, floats
 from .commands import KEY
 from .definition import Convert, bounded, number, scan, to_ef
-from .engine import Hit, Query, engine
+from .engine import engine
 from .errors import (
     INVALID_COUNT,
     INVALID_EPSILON,
@@ -40,6 +40,7 @@ from .errors import (
     InputMismatch,
 )
 from .model import Members, VectorSet
+from .queries import Hit, Query
 from .specification import parse_specification
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from norikv_resp.client.errors import (
     InvalidArgumentError,
     VectorDimensionMismatchError,
     VectorIndexAlreadyExistsError,
-    VectorIndexNotFoundError,
 )
 from norikv_resp.client.types import DistanceFunction, VectorIndexType, VectorMatch
 
@@ -57,13 +56,17 @@ def get(namespace: str, element: str) -> list[bytes]:
     return [b"VEMB", _name(namespace, "namespace"), _name(element, "id")]
 
 
+def information(namespace: str) -> list[bytes]:
+    """VINFO."""
+    return [b"VINFO", _name(namespace, "namespace")]
+
+
 def search(namespace: str, query: Sequence[float], k: int, with_vectors: bool) -> list[list[bytes]]:
     """VINFO, which tells the metric, and VSEARCH."""
     if k <= 0:
         raise InvalidArgumentError("k must be greater than 0")
-    name = _name(namespace, "namespace")
-    words = [b"VSEARCH", name, str(k).encode(), b"FP32", packed(query)]
-    return [[b"VINFO", name], [*words, b"WITHVECTORS"] if with_vectors else words]
+    words = [b"VSEARCH", _name(namespace, "namespace"), str(k).encode(), b"FP32", packed(query)]
+    return [information(namespace), [*words, b"WITHVECTORS"] if with_vectors else words]
 
 
 def packed(vector: Sequence[float]) -> bytes:
@@ -81,14 +84,10 @@ def vector_of(reply: list[bytes] | None) -> list[float] | None:
     return [float(each) for each in reply] if reply is not None else None
 
 
-def matches(
-    information: list[Any] | None, hits: list[bytes], with_vectors: bool
-) -> list[VectorMatch]:
-    """VSEARCH's flat reply, with the distances of NoriKV."""
-    if information is None:
-        raise VectorIndexNotFoundError("no such vector index")
+def matches(information: list[Any], hits: list[bytes], with_vectors: bool) -> list[VectorMatch]:
+    """What VINFO and VSEARCH have replied, with the distances of NoriKV."""
     facts = dict(zip(information[::2], information[1::2], strict=True))
-    metric = facts.get(b"metric", b"COSINE").upper()
+    metric = facts[b"metric"].upper()
     step = 3 if with_vectors else 2
     return [
         VectorMatch(
@@ -125,11 +124,9 @@ def translated(namespace: str) -> Iterator[None]:
     try:
         yield
     except InvalidArgumentError as error:
-        text = str(error)
-        if "dimension" in text:
+        text = f"{namespace}: {error}"
+        if "dimension mismatch" in text:
             raise VectorDimensionMismatchError(text) from error
-        if "another definition" in text:
+        if "with another definition" in text:
             raise VectorIndexAlreadyExistsError(text) from error
-        if "does not exist" in text:
-            raise VectorIndexNotFoundError(text, namespace) from error
         raise

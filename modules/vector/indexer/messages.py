@@ -83,11 +83,6 @@ from typing import Any, NamedTuple, TypeVar
 #: A frame above it is refused by both sides; senders divide what is longer.
 MAX_FRAME = 256 << 20
 
-# The numbers of a definition, as in the metadata record.
-COSINE, L2, IP = 1, 2, 3
-HNSW, FLAT = 1, 2
-F32, F16, BF16, I8, B1 = 1, 2, 3, 4, 5
-
 _HEADER = struct.Struct("<IB")
 _ATTACH = struct.Struct("<IQIBBBBIII")
 _ADD = struct.Struct("<III")
