@@ -28,9 +28,16 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from norikv_resp.client import ClientConfig, NoriKVClient
-from norikv_resp.patterns import RateLimitConfig, RateLimiter, RateLimitResult
-from norikv_resp.patterns.sessions import SessionData, SessionManager
-from norikv_resp.patterns.tenants import TenantClient, TenantManager, TenantNotFoundError
+from norikv_resp.patterns import (
+    RateLimitConfig,
+    RateLimiter,
+    RateLimitResult,
+    SessionData,
+    SessionManager,
+    TenantClient,
+    TenantManager,
+    TenantNotFoundError,
+)
 
 #: The cookie that carries a session's id.
 SESSION_COOKIE = "session_id"

@@ -83,7 +83,8 @@ class NoriKVClient:
         if wrong is not None:
             raise InvalidArgumentError(wrong)
         self.config = config
-        self._nodes = nodes_of(config) if redis is None else Nodes([Node.over(redis)])
+        limit = config.max_connections_per_node
+        self._nodes = nodes_of(config) if redis is None else Nodes([Node.over(redis, limit)])
         self._policy = RetryPolicy(config.retry, self._nodes, config.attempt_seconds)
         self._kinds = Kinds(self._ask)
         #: Vector indexes that are known to exist.

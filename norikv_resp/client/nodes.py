@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -35,19 +35,26 @@ _URLS = ("redis://", "rediss://", "unix://")
 class Node:
     """One address with its pool. A round trip takes a connection of its own."""
 
-    def __init__(self, address: str, redis: Redis, *, owned: bool = True) -> None:
-        """*owned*: the pool's connections are this node's to close."""
+    def __init__(self, address: str, redis: Redis, limit: int, *, owned: bool = True) -> None:
+        """*limit*: round trips at one time. *owned*: the connections are this node's to close."""
         self.address = address
         self.redis = redis
         self.closed = False
+        self._limit = limit
         self._owned = owned
+        self._free = asyncio.Semaphore(limit)
 
     @classmethod
-    def over(cls, redis: Redis) -> Node:
+    def over(cls, redis: Redis, limit: int) -> Node:
         """A node that uses the connections of *redis*, which is somebody else's to close."""
         options = redis.connection_pool.connection_kwargs
         address = str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
-        return cls(address, redis, owned=False)
+        return cls(address, redis, min(limit, redis.connection_pool.max_connections), owned=False)
+
+    def open(self) -> None:
+        """Take up work, perhaps in another event loop."""
+        self.closed = False
+        self._free = asyncio.Semaphore(self._limit)
 
     async def round_trip(self, requests: Sequence[Request], seconds: float) -> list[Any]:
         """Send *requests* in one write and return their replies.
@@ -62,7 +69,7 @@ class Node:
         self._require_open()
         sent = False
         try:
-            async with timeout(seconds):
+            async with timeout(seconds), self._free:
                 pool = self.redis.connection_pool
                 connection = await pool.get_connection()  # type: ignore[no-untyped-call]
                 # The time is measured here. redis-py would do it again by asyncio.wait_for, which
@@ -145,7 +152,7 @@ class Nodes:
     def open(self) -> None:
         """Take up work again after `close`."""
         for node in self._nodes:
-            node.closed = False
+            node.open()
 
     async def close(self) -> None:
         """Close every node."""
@@ -163,7 +170,8 @@ def nodes_of(config: ClientConfig) -> Nodes:
     """A pool for every address of *config*. InvalidArgumentError for one that cannot be read."""
     if not config.nodes:
         raise InvalidArgumentError("at least one node address is required")
-    return Nodes([Node(address, _redis(address, config)) for address in config.nodes])
+    limit = config.max_connections_per_node
+    return Nodes([Node(address, _redis(address, config), limit) for address in config.nodes])
 
 
 def _redis(address: str, config: ClientConfig) -> Redis:
@@ -176,20 +184,16 @@ def _redis(address: str, config: ClientConfig) -> Redis:
         "protocol": 2,
         # Only this client knows which request may be repeated.
         "retry": Retry(NoBackoff(), 0),
-        "max_connections": config.max_connections_per_node,
-        "timeout": config.attempt_seconds,
     }
     if address.startswith(_URLS):
         try:
-            pool = BlockingConnectionPool.from_url(address, **options)
+            pool = ConnectionPool.from_url(address, **options)
         except ValueError as error:
             raise InvalidArgumentError(f"not an address: {address!r}: {error}") from None
         return Redis.from_pool(pool)
     host, port = _host_and_port(address)
     kind = SSLConnection if options.pop("ssl", False) else Connection
-    return Redis.from_pool(
-        BlockingConnectionPool(connection_class=kind, host=host, port=port, **options)
-    )
+    return Redis.from_pool(ConnectionPool(connection_class=kind, host=host, port=port, **options))
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

@@ -73,7 +73,7 @@ def as_resp2(reply: Any) -> Any:
     Maps become flat lists, sets lists, booleans integers and doubles bytes; error replies become
     errors of the client, in their places.
     """
-    if isinstance(reply, (bytes, int)) and not isinstance(reply, bool):
+    if reply is None or type(reply) is bytes or type(reply) is int:
         return reply
     if isinstance(reply, list):
         return [as_resp2(each) for each in reply]

@@ -40,8 +40,7 @@ from norikv_resp.fastapi import (
     Tenants,
     norikv_lifespan,
 )
-from norikv_resp.patterns import RateLimitConfig
-from norikv_resp.patterns.tenants import QuotaExceededError
+from norikv_resp.patterns import QuotaExceededError, RateLimitConfig
 
 URL = os.environ.get("NORIKV_URL", "redis://localhost:6379")
 LIMIT = RateLimitConfig(

@@ -212,10 +212,10 @@ class CachedClient:
         """Send the commands of all *calls* in one write; the replies of each."""
         attempts = Attempts(backoff=OUTAGE)
         async for _attempt in attempts:
-            self._unchanged = {call.key for call in calls}
-            sent = time.monotonic()
             try:
                 link = await self._linked()
+                self._unchanged = {call.key for call in calls}
+                sent = time.monotonic()
                 replies = await link.exchange([each for call in calls for each in call.commands])
             except _BROKEN as error:
                 await self._unlink()

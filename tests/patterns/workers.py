@@ -282,7 +282,7 @@ async def cache(client: NoriKVClient, options: Options, report: Report) -> None:
     At the end everybody has to see the last number of all.
     """
     cached: Any = NaiveCache(client) if options["naive"] else CachedClient(client, 60_000, 100)
-    mine, keys = f"k{options['number']}", [f"k{each}" for each in range(options["size"])]
+    mine, keys = f"k{options['number']}", [f"k{each}" for each in range(options["keys"])]
     seen = dict.fromkeys(keys, 0)
 
     async def read(key: str) -> None:
@@ -302,7 +302,7 @@ async def cache(client: NoriKVClient, options: Options, report: Report) -> None:
         await read(mine)
     report("written", options["times"])
     await client.execute("INCR", "done")
-    while int(await client.execute("GET", "done")) < options["size"]:
+    while int(await client.execute("GET", "done")) < options["keys"]:
         await asyncio.sleep(0.01)
     last = []
     for _ in range(100):
