@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
-from .indexer.messages import FLAT, Add, Attributes, Definition, Message, Progress, Remove
+from norikv_resp.vector_rows import FLAT
+
+from .indexer.messages import Add, Attributes, Definition, Message, Progress, Remove
 
 Send = Callable[[Message], None]
 

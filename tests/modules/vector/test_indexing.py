@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 from norikv_resp.vector_rows import (
+    F32,
+    HNSW,
+    L2,
     attributes_row,
     encode_attributes,
     encode_label,
@@ -32,7 +35,7 @@ messages = part("vector.indexer.messages")
 
 FAKE = Path(__file__).with_name("fake_index.py")
 DIMENSIONS = 4
-DEFINITION = messages.Definition(DIMENSIONS, messages.L2, messages.HNSW, messages.F32, 16, 128, 0)
+DEFINITION = messages.Definition(DIMENSIONS, L2, HNSW, F32, 16, 128, 0)
 
 
 class Rows:
@@ -88,7 +91,7 @@ class Setting:
 
     def search_rows(self, view: Any, query: Any, answer: Any) -> None:
         self.by_scan += 1
-        self.scanner.search(view.cid, messages.L2, query, self.next_label, answer)
+        self.scanner.search(view.cid, L2, query, self.next_label, answer)
 
     def next_label_of(self, view: Any) -> int:
         return self.next_label
