@@ -10,11 +10,11 @@ ARGS   ?=
 GENERATORS := norikv_resp.options norikv_resp.command_docs
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint generated docs bench clean
+.PHONY: help run test lint generated docs bench bench-vectors clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## start the server on 127.0.0.1:6379 with conf/norikv.conf, data in ./data
 	@exec $(PYTHON) -m norikv_resp conf/norikv.conf $(ARGS)
@@ -34,6 +34,9 @@ docs: $(VENV)/.dev ## write the generated files: documentation and conf/norikv.c
 
 bench: $(VENV)/.dev ## compare the speed with a peer's: ratios, several rounds
 	@$(PYTHON) -m tests.bench $(ARGS)
+
+bench-vectors: $(VENV)/.dev ## vector search and adding beside USearch in process, as ratios
+	@$(PYTHON) -m tests.bench.vectors $(ARGS)
 
 clean: ## remove what make and the tools have made; ./data stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

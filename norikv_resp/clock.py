@@ -22,6 +22,10 @@ class Clock:
         """The time in Unix milliseconds."""
         return self._offset + monotonic_ns() // 1_000_000
 
+    def microseconds(self) -> int:
+        """The same time in Unix microseconds."""
+        return self._offset * 1000 + monotonic_ns() // 1000
+
     def follow(self) -> None:
         """Catch up with a wall clock that is ahead; called ten times a second."""
         ahead = time.time_ns() // 1_000_000 - self.now()

@@ -47,6 +47,7 @@ from norikv_resp.encoding import (
     reclaim_row,
 )
 from norikv_resp.errors import ReplyError, WrongType
+from norikv_resp.seen import SeenKeys
 
 if TYPE_CHECKING:
     from norikv_resp.store import Store
@@ -130,6 +131,8 @@ class Keyspace:
         self._load_expiry_cursor()
         for database in self.databases:
             database.load()
+            if not self.store.staged:  # A new data directory.
+                database.seen = SeenKeys()
         self._refuse_hidden_keys()
 
     def _refuse_hidden_keys(self) -> None:
@@ -287,6 +290,7 @@ class Database:
         "older",
         "prefix",
         "row",
+        "seen",
         "young",
     )
 
@@ -305,6 +309,8 @@ class Database:
         self.prefix = namespace_prefix(0)
         self.young: dict[bytes, Cached] = {}
         self.older: dict[bytes, Cached] = {}
+        #: Every key stored since the database was known to be empty; None if it never was.
+        self.seen: SeenKeys | None = None
 
     # ---- the database row
 
@@ -317,6 +323,7 @@ class Database:
             record = decode_database(raw)
         if record.ns != self.epoch:
             self.young, self.older = {}, {}
+            self.seen = None
         self.epoch, self.idem_epoch = record.ns, record.idem_epoch
         self.floor = (record.floor_term, record.floor_index)
         self.keys, self.expires = record.keys, record.expires
@@ -342,12 +349,13 @@ class Database:
         self.prefix = namespace_prefix(self.epoch)
         self.keys = self.expires = 0
         self.young, self.older = {}, {}
+        self.seen = SeenKeys()
         keyspace.mark_dirty(self)
 
     def swap(self, other: Database) -> None:
         """Exchange keys with *other*; idempotency records stay with the number."""
         keyspace = self.keyspace
-        for name in ("epoch", "prefix", "keys", "expires", "young", "older"):
+        for name in ("epoch", "prefix", "keys", "expires", "young", "older", "seen"):
             mine = getattr(self, name)
             setattr(self, name, getattr(other, name))
             setattr(other, name, mine)
@@ -424,6 +432,8 @@ class Database:
         cached = self.older.get(key)
         if cached is not None:
             record = decode_record(cached) if isinstance(cached, bytes) else cached
+        elif self.seen is not None and not self.seen.may_hold(key):
+            return None
         else:
             keyspace = self.keyspace
             store = keyspace.store
@@ -474,8 +484,7 @@ class Database:
         if type(old) is bytes:
             keyspace.cache_bytes += len(row) - len(old)
         else:
-            self.keys += 1
-            keyspace.mark_dirty(self)
+            self._count_new(key)
             keyspace.cache_bytes += PLAIN_OVERHEAD + len(key) + len(row)
         self.young[key] = keyspace.store.open[self.prefix + key] = row
         keyspace.need = keyspace.index
@@ -484,6 +493,13 @@ class Database:
             keyspace.make_room()
         if keyspace.watched or keyspace.observer is not None:
             keyspace.key_changed(self, key)
+
+    def _count_new(self, key: bytes) -> None:
+        """A key is stored that was not there."""
+        self.keys += 1
+        self.keyspace.mark_dirty(self)
+        if self.seen is not None:
+            self.seen.add(key)
 
     def _put_with_care(self, key: bytes, old: Record | None, value: bytes, expire_at: int) -> None:
         if old is not None:
@@ -508,8 +524,7 @@ class Database:
         keyspace = self.keyspace
         old = self._record(key)
         if old is None:
-            self.keys += 1
-            keyspace.mark_dirty(self)
+            self._count_new(key)
         else:
             self._tell_lapsed(key, old)
         row_at = self._index_deadline(key, old, expire_at)

@@ -22,6 +22,9 @@ from .masks import evaluate
 #: What columns may take together, bytes, before the ones used longest ago are dropped.
 COLUMN_BYTES = 256 << 20
 
+#: Masks that are kept while nothing changes.
+KEPT_MASKS = 8
+
 #: Rows that are added to a column between two looks at the clock.
 _ROWS_AT_ONCE = 512
 
@@ -38,11 +41,16 @@ class AttributeTable:
         self._garbage = 0
         #: In the order of their last use.
         self._columns: dict[Path, Column] = {}
+        #: What filters gave since the last change, by text.
+        self._masks: dict[bytes, Mask] = {}
 
     def put(self, slot: int, attributes: bytes | None) -> None:
         """Set the JSON text of a slot; None: the element has none. O(columns + n)."""
         if slot >= len(self._lengths):
             self._reserve(slot + 1)
+        if attributes is None and self._lengths[slot] < 0:
+            return
+        self._masks.clear()
         self._forget(slot)
         if attributes is None:
             self._clear(slot)
@@ -70,7 +78,9 @@ class AttributeTable:
     def memory(self) -> int:
         """About what all of it takes in memory."""
         columns = sum(column.memory for column in self._columns.values())
-        return len(self._texts) + self._starts.nbytes + self._lengths.nbytes + columns
+        masks = sum(mask.nbytes for mask in self._masks.values())
+        texts = len(self._texts) + self._starts.nbytes + self._lengths.nbytes
+        return texts + columns + masks
 
     def prepare(self, wanted: Filter, seconds: float) -> bool:
         """Work for about *seconds* on the columns that a filter needs; whether all are there.
@@ -81,7 +91,20 @@ class AttributeTable:
         return self._build(self._wanted(wanted), time.monotonic() + seconds)
 
     def mask(self, wanted: Filter, slots: int) -> Mask:
-        """For each slot below *slots* whether it matches."""
+        """For each slot below *slots* whether it matches. Not to be written to.
+
+        O(1) while nothing changes, for the filters that were asked for last.
+        """
+        mask = self._masks.get(wanted.text)
+        if mask is None or len(mask) != slots:
+            mask = self._evaluated(wanted, slots)
+            mask.flags.writeable = False
+            if len(self._masks) == KEPT_MASKS:
+                del self._masks[next(iter(self._masks))]
+            self._masks[wanted.text] = mask
+        return mask
+
+    def _evaluated(self, wanted: Filter, slots: int) -> Mask:
         columns = {column.path: column for column in self._wanted(wanted)}
         self._build(columns.values(), None)
         result = np.zeros(slots, np.bool_)

@@ -182,8 +182,6 @@ class Supervisor:
 
     def _received(self, data: bytes) -> None:
         self._heard_at = monotonic()
-        # Whatever comes shows that it works; a ping that is still owed is asked for anew.
-        self._owed_since = self._heard_at if self._pinged > self._ponged else None
         if self.state == SILENT:
             self.state = RUNNING
             log.warning("the index process answers again")
@@ -192,6 +190,8 @@ class Supervisor:
                 self._take(message)
                 if self.link is None:
                     return
+            # Whatever comes shows that it works; a ping that is still owed is asked for anew.
+            self._owed_since = self._heard_at if self._pinged > self._ponged else None
         except MessageError as error:
             log.error("the index process sends what is no message: %s", error)
             self._replace()

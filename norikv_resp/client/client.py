@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +13,6 @@ from redis.asyncio import Redis
 from norikv_resp.client import vectors
 from norikv_resp.client.errors import (
     AlreadyExistsError,
-    ConnectionError,
     InvalidArgumentError,
     KeyNotFoundError,
     NoNodesAvailableError,
@@ -70,30 +68,28 @@ class NoriKVClient:
         ...     await client.put("user:1", b"anna", PutOptions(if_match_version=version))
     """
 
-    def __init__(self, config: ClientConfig) -> None:
+    def __init__(self, config: ClientConfig, redis: Redis | None = None) -> None:
         """Make a client.
 
         Args:
             config: where the server is and how patient to be with it.
+            redis: an asynchronous redis-py client whose connections are to be used in place of
+                ``config.nodes``; it stays its owner's to close.
 
         Raises:
-            InvalidArgumentError: no address, or one that cannot be read.
+            InvalidArgumentError: no address, one that cannot be read, or a number that cannot be.
         """
-        self._setup(config, nodes_of(config), owned=True)
-
-    def _setup(self, config: ClientConfig, nodes: Nodes, owned: bool) -> None:
         wrong = config.wrong()
         if wrong is not None:
             raise InvalidArgumentError(wrong)
         self.config = config
-        self._nodes = nodes
-        self._owned = owned
-        self._policy = RetryPolicy(config.retry, nodes, config.attempt_seconds)
+        limit = config.max_connections_per_node
+        self._nodes = nodes_of(config) if redis is None else Nodes([Node.over(redis, limit)])
+        self._policy = RetryPolicy(config.retry, self._nodes, config.attempt_seconds)
         self._kinds = Kinds(self._ask)
         #: Vector indexes that are known to exist.
         self._indexes: set[str] = set()
         self._connected = False
-        self._closed = False
 
     @classmethod
     def from_url(
@@ -102,7 +98,7 @@ class NoriKVClient:
         *,
         timeout_ms: int = 5000,
         retry: RetryConfig | None = None,
-        max_connections: int = 10,
+        max_connections: int = 64,
         redis_options: Mapping[str, Any] | None = None,
     ) -> NoriKVClient:
         """A client for one server: ``redis://``, ``rediss://`` (TLS) or ``unix://``.
@@ -127,21 +123,6 @@ class NoriKVClient:
             )
         )
 
-    @classmethod
-    def from_redis(cls, redis: Redis, config: ClientConfig | None = None) -> NoriKVClient:
-        """A client over the connection pool of *redis*, which stays its owner's to close.
-
-        Args:
-            redis: any asynchronous redis-py client; its protocol and decoding do not matter here.
-            config: timeouts and retries; its nodes and redis_options are not looked at.
-        """
-        options = redis.connection_pool.connection_kwargs
-        address = str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
-        client = cls.__new__(cls)
-        config = replace(config or ClientConfig(nodes=[]), nodes=[address])
-        client._setup(config, Nodes([Node(address, redis)]), owned=False)
-        return client
-
     # -- life ------------------------------------------------------------------
 
     async def connect(self) -> None:
@@ -151,7 +132,7 @@ class NoriKVClient:
             NoNodesAvailableError: no node answers.
             PermissionDeniedError: the server does not accept the user or the password.
         """
-        self._closed = False
+        self._nodes.open()
         try:
             await self._send([b"PING"])
         except (TransientError, RetryExhaustedError) as error:
@@ -159,11 +140,8 @@ class NoriKVClient:
 
     async def close(self) -> None:
         """Close all connections. Calls under way fail; later ones raise ConnectionError."""
-        self._closed = True
         self._connected = False
-        if self._owned:
-            for node in self._nodes:
-                await node.close()
+        await self._nodes.close()
 
     async def __aenter__(self) -> NoriKVClient:
         await self.connect()
@@ -185,8 +163,8 @@ class NoriKVClient:
     def redis(self) -> Redis:
         """redis-py's client of the node in use, for what this one does not do.
 
-        ``decode_responses`` is off and nothing is retried, unless the client was made from a
-        Redis with other settings.
+        ``decode_responses`` is off, nothing is retried and no reply is given up, unless the
+        client was made from a Redis with other settings.
         """
         return self._nodes.current.redis
 
@@ -424,9 +402,9 @@ class NoriKVClient:
         A read is repeated as it is. A write goes under an idempotency key, *token* or one that the
         client makes for this call, so that it happens once however often it is sent. Blocking
         commands, PUBLISH and administration are not repeated once they may have been executed.
-        Which is which is asked of the server, once for each command; a user who may not run
-        COMMAND gets no retries here. What belongs to one connection (MULTI, WATCH, SUBSCRIBE,
-        SELECT …) is refused.
+        Which is which is asked of the server, once for each command; for a user who may not run
+        COMMAND only what has a *token* is repeated. What belongs to one connection (MULTI, WATCH,
+        SUBSCRIBE, SELECT …) is refused.
 
         Args:
             command: the command's words. Leave its own IDEM option out.
@@ -445,11 +423,11 @@ class NoriKVClient:
         if not command:
             raise InvalidArgumentError("a command has at least one word")
         request = [_word(word) for word in command]
-        kind = await self._kinds.of(request)
-        if token is not None and kind is not Kind.WRITE:
-            raise InvalidArgumentError(f"{request[0].decode()} takes no idempotency key")
-        if kind is Kind.WRITE:
+        if token is not None:
             return await self._write(request, token)
+        kind = await self._kinds.of(request)
+        if kind is Kind.WRITE:
+            return await self._write(request, None)
         return await self._run([request], _single, repeatable=kind is not Kind.ONCE)
 
     async def transaction(
@@ -499,7 +477,8 @@ class NoriKVClient:
         if self.config.retry.max_attempts <= 1:
             return [], False
         made = secrets.token_hex(16).encode()
-        return [b"IDEM", made, b"TTL", str(self.config.token_ttl_ms).encode()], True
+        ttl = self.config.retry.deadline_ms + self.config.token_ttl_ms
+        return [b"IDEM", made, b"TTL", b"%d" % ttl], True
 
     async def _write(self, request: Request, token: str | bytes | None) -> Any:
         under, repeatable = self._token(token)
@@ -525,19 +504,20 @@ class NoriKVClient:
         repeatable: bool,
         token: bytes | None = None,
     ) -> Any:
-        if self._closed:
-            raise ConnectionError("the client is closed")
         reply = await self._policy.run(requests, parse, repeatable=repeatable, token=token)
-        self._connected = not self._closed
+        self._connected = not self._nodes.closed
         return reply
 
 
 def as_client(client: NoriKVClient | Redis) -> NoriKVClient:
-    """*client* itself, or a NoriKVClient over the pool of a plain asynchronous Redis."""
+    """*client* itself, or a NoriKVClient over the connections of a plain asynchronous Redis.
+
+    Protocol, decoding and retries of that Redis do not matter.
+    """
     if isinstance(client, NoriKVClient):
         return client
     if isinstance(client, Redis):
-        return NoriKVClient.from_redis(client)
+        return NoriKVClient(ClientConfig(nodes=[]), client)
     raise InvalidArgumentError(f"not a NoriKVClient or redis.asyncio.Redis: {client!r}")
 
 

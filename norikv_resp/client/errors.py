@@ -187,7 +187,8 @@ class RetryExhaustedError(NoriKVError):
     Attributes:
         attempts: how many there were.
         last_error: what the last one failed with; also the ``__cause__``.
-        idempotency_key: under which a write may be repeated later, safely.
+        idempotency_key: under which a write may be repeated safely, for as long as the server
+            remembers it (ClientConfig.token_ttl_ms, if the client has made it).
     """
 
     def __init__(

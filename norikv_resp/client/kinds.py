@@ -6,7 +6,7 @@ import enum
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from norikv_resp.client.errors import InvalidArgumentError, NoriKVError
+from norikv_resp.client.errors import InvalidArgumentError, PermissionDeniedError
 from norikv_resp.client.nodes import Request
 
 
@@ -64,8 +64,8 @@ class Kinds:
     async def _learn(self, name: bytes, request: Request) -> Kind:
         try:
             (found,) = await self._ask(b"COMMAND", b"INFO", name)
-        except (NoriKVError, ValueError):
-            return Kind.ONCE  # perhaps this user may not ask; that may change
+        except PermissionDeniedError:
+            return Kind.ONCE  # this user may not ask; that may change
         if not found:
             return Kind.ONCE  # unknown to the server; it will say so
         words: tuple[bytes, ...] = (name,)
@@ -73,7 +73,9 @@ class Kinds:
         if subcommands and len(request) > 1:
             words = (name, request[1].upper())
             found = subcommands.get(b"|".join(words))
-        kind = _kind_of({str(flag, "ascii") for flag in found[_FLAGS]} if found else set())
+            if found is None:
+                return Kind.ONCE
+        kind = _kind_of({str(flag, "ascii") for flag in found[_FLAGS]})
         self._known[words] = kind
         return kind
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -35,9 +35,26 @@ _URLS = ("redis://", "rediss://", "unix://")
 class Node:
     """One address with its pool. A round trip takes a connection of its own."""
 
-    def __init__(self, address: str, redis: Redis) -> None:
+    def __init__(self, address: str, redis: Redis, limit: int, *, owned: bool = True) -> None:
+        """*limit*: round trips at one time. *owned*: the connections are this node's to close."""
         self.address = address
         self.redis = redis
+        self.closed = False
+        self._limit = limit
+        self._owned = owned
+        self._free = asyncio.Semaphore(limit)
+
+    @classmethod
+    def over(cls, redis: Redis, limit: int) -> Node:
+        """A node that uses the connections of *redis*, which is somebody else's to close."""
+        options = redis.connection_pool.connection_kwargs
+        address = str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
+        return cls(address, redis, min(limit, redis.connection_pool.max_connections), owned=False)
+
+    def open(self) -> None:
+        """Take up work, perhaps in another event loop."""
+        self.closed = False
+        self._free = asyncio.Semaphore(self._limit)
 
     async def round_trip(self, requests: Sequence[Request], seconds: float) -> list[Any]:
         """Send *requests* in one write and return their replies.
@@ -49,12 +66,17 @@ class Node:
                 requests may have been executed is in its ``outcome_unknown``.
             NoriKVError: the connection was refused for good, such as for a wrong password.
         """
+        self._require_open()
         sent = False
         try:
-            async with timeout(seconds):
+            async with timeout(seconds), self._free:
                 pool = self.redis.connection_pool
                 connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+                # The time is measured here. redis-py would do it again by asyncio.wait_for, which
+                # up to Python 3.11 loses a cancellation that meets the end of what it waits for.
+                patience, connection.socket_timeout = connection.socket_timeout, None
                 try:
+                    self._require_open()  # it may have been closed while this waited
                     sent = True
                     replies = await self._exchange(connection, requests)
                     if len(replies) > 1 and any(isinstance(each, NoriKVError) for each in replies):
@@ -66,6 +88,7 @@ class Node:
                     await connection.disconnect(nowait=True)
                     raise
                 finally:
+                    connection.socket_timeout = patience
                     await pool.release(connection)
         except (asyncio.TimeoutError, exceptions.TimeoutError) as error:
             text = f"no answer from {self.address} within {seconds * 1000:.0f} ms"
@@ -88,6 +111,10 @@ class Node:
             replies.append(as_resp2(reply))
         return replies
 
+    def _require_open(self) -> None:
+        if self.closed:
+            raise ConnectionError("the client is closed", self.address)
+
     def _translated(self, error: exceptions.RedisError) -> NoriKVError:
         known = error_of(error)
         if known is not None:
@@ -95,9 +122,11 @@ class Node:
         return ConnectionError(f"{self.address}: {error}", self.address)
 
     async def close(self) -> None:
-        """Close the pool's connections, those in use too."""
-        await self.redis.aclose()
-        await self.redis.connection_pool.disconnect()
+        """Send nothing more, and close the pool's connections, those in use too, if owned."""
+        self.closed = True
+        if self._owned:
+            await self.redis.aclose()
+            await self.redis.connection_pool.disconnect()
 
 
 class Nodes:
@@ -115,6 +144,21 @@ class Nodes:
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes)
 
+    @property
+    def closed(self) -> bool:
+        """Nothing more is to be sent."""
+        return self.current.closed
+
+    def open(self) -> None:
+        """Take up work again after `close`."""
+        for node in self._nodes:
+            node.open()
+
+    async def close(self) -> None:
+        """Close every node."""
+        for node in self._nodes:
+            await node.close()
+
     def failed(self, node: Node) -> None:
         """*node* could not serve: use the one after it, unless somebody has moved on already."""
         if node is self.current and len(self._nodes) > 1:
@@ -126,32 +170,30 @@ def nodes_of(config: ClientConfig) -> Nodes:
     """A pool for every address of *config*. InvalidArgumentError for one that cannot be read."""
     if not config.nodes:
         raise InvalidArgumentError("at least one node address is required")
-    return Nodes([Node(address, _redis(address, config)) for address in config.nodes])
+    limit = config.max_connections_per_node
+    return Nodes([Node(address, _redis(address, config), limit) for address in config.nodes])
 
 
 def _redis(address: str, config: ClientConfig) -> Redis:
     options: dict[str, Any] = {
-        "socket_timeout": config.attempt_seconds,
+        # Measured by `round_trip`, and so while connecting, where redis-py sends as well.
+        "socket_timeout": None,
         "socket_connect_timeout": config.attempt_seconds,
         **config.redis_options,
         "decode_responses": False,
         "protocol": 2,
         # Only this client knows which request may be repeated.
         "retry": Retry(NoBackoff(), 0),
-        "max_connections": config.max_connections_per_node,
-        "timeout": config.attempt_seconds,
     }
     if address.startswith(_URLS):
         try:
-            pool = BlockingConnectionPool.from_url(address, **options)
+            pool = ConnectionPool.from_url(address, **options)
         except ValueError as error:
             raise InvalidArgumentError(f"not an address: {address!r}: {error}") from None
         return Redis.from_pool(pool)
     host, port = _host_and_port(address)
     kind = SSLConnection if options.pop("ssl", False) else Connection
-    return Redis.from_pool(
-        BlockingConnectionPool(connection_class=kind, host=host, port=port, **options)
-    )
+    return Redis.from_pool(ConnectionPool(connection_class=kind, host=host, port=port, **options))
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

@@ -29,7 +29,7 @@ _CLASSES: dict[type[Exception], Callable[[str], NoriKVError]] = {
     exceptions.DataError: InvalidArgumentError,
 }
 
-#: The first word of an error reply.
+#: The first word of an error reply. redis-py takes ERR off, so that any other word may come first.
 _WORDS: dict[str, Callable[[str], NoriKVError]] = {
     "ERR": InvalidArgumentError,
     "WRONGTYPE": WrongTypeError,
@@ -38,6 +38,11 @@ _WORDS: dict[str, Callable[[str], NoriKVError]] = {
     "BUSY": UnavailableError,
     "TRYAGAIN": UnavailableError,
 }
+
+#: First words without an error of their own: they are the code of a NoriKVError.
+_CODES = frozenset(
+    ("BUSYGROUP", "BUSYKEY", "INPROG", "NOGROUP", "NOPROTO", "NOREPLICAS", "NOSCRIPT", "NOTBUSY")
+)
 
 
 def error_of(error: Exception) -> NoriKVError | None:
@@ -49,14 +54,14 @@ def error_of(error: Exception) -> NoriKVError | None:
         return None
     text = str(error)
     word = text.split(" ", 1)[0]
-    if not (word.isalpha() and word.isupper()):
+    if word in _CODES:
+        return NoriKVError(text, word)
+    if word not in _WORDS:
         word = "ERR"
     if word == "ERR" and "too many idempotency records" in text:
         return ResourceExhaustedError(text)
     if word == "ERR" and "internal error" in text:
         return NoriKVError(text, "INTERNAL")
-    if word not in _WORDS:
-        return NoriKVError(text, word)
     known = _WORDS[word](text)
     known.outcome_unknown = word == "MISCONF" and "the outcome is unknown" in text
     return known
@@ -68,7 +73,7 @@ def as_resp2(reply: Any) -> Any:
     Maps become flat lists, sets lists, booleans integers and doubles bytes; error replies become
     errors of the client, in their places.
     """
-    if isinstance(reply, (bytes, int)) and not isinstance(reply, bool):
+    if reply is None or type(reply) is bytes or type(reply) is int:
         return reply
     if isinstance(reply, list):
         return [as_resp2(each) for each in reply]

@@ -59,7 +59,8 @@ class RetryPolicy:
                 error.outcome_unknown = unknown
                 pause = self.pause(attempts)
                 final = (
-                    (unknown and not repeatable)
+                    self._nodes.closed
+                    or (unknown and not repeatable)
                     or attempts >= self.config.max_attempts
                     or loop.time() + pause >= deadline
                     or (isinstance(error, NotLeaderError) and not self.config.retry_on_not_leader)

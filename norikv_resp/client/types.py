@@ -141,9 +141,11 @@ class ClientConfig:
         retry: the retry policy.
         watch_cluster: accepted; there is nothing to watch.
         max_connections_per_node: requests that wait for a reply at one time; more of them queue.
+            Writes that wait together share one sync of the server's disk.
         timeout_ms: ``timeout`` by its plain name; it wins when both are given.
-        token_ttl_ms: how long the server remembers the idempotency keys that the client makes.
-            Longer than the deadline of a retry and than any network delays a request.
+        token_ttl_ms: how long the server remembers the idempotency keys that the client makes,
+            after ``retry.deadline_ms``: longer than any network delays a request, and than an
+            application takes to repeat a call under the key that RetryExhaustedError tells.
         redis_options: passed to redis-py's ``Redis``: username, password, db, ssl_ca_certs …
     """
 
@@ -152,7 +154,7 @@ class ClientConfig:
     timeout: int = 5000
     retry: RetryConfig = field(default_factory=RetryConfig)
     watch_cluster: bool = True
-    max_connections_per_node: int = 10
+    max_connections_per_node: int = 64
     timeout_ms: int | None = None
     token_ttl_ms: int = 300_000
     redis_options: Mapping[str, Any] = field(default_factory=dict)

@@ -25,12 +25,12 @@ Fields = Iterable[tuple[str, Any]]
     since="2.6.0",
     group="server",
     flags=LOADING | STALE | FAST,
-    summary="Tells the time of the machine: Unix seconds and microseconds.",
+    summary="Tells the time by which keys expire: Unix seconds and microseconds.",
     complexity="O(1)",
     tips=("nondeterministic_output",),
 )
 def time_(ctx: Context) -> list[bytes]:
-    now = time.time_ns() // 1000
+    now = ctx.server.keyspace.clock.microseconds()
     return [b"%d" % (now // 1_000_000), b"%d" % (now % 1_000_000)]
 
 

@@ -185,8 +185,8 @@ def _header(label: str, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[An
 
 
 def _check_array(label: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    if len(shape) != 2:
-        raise BadFile(f"{label} has shape {shape}: rows of vectors are needed, two dimensions")
+    if len(shape) != 2 or not shape[1]:
+        raise BadFile(f"{label} has shape {shape}: a row of numbers is needed for each vector")
     if dtype.kind not in "fiu":
         raise BadFile(f"{label} has elements of type {dtype}: real numbers are needed")
 

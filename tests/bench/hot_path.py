@@ -167,6 +167,7 @@ class Bench:
         for _ in range(rounds):
             stages = Stages()
             stages.watch(Connection, "data_received", "dispatch, handler, encode, stage")
+            stages.watch(RequestReader, "alone", "parse")
             stages.watch(RequestReader, "take", "parse")
             stages.watch(Connection, "hold", "hold replies")
             stages.watch(Store, "seal", "frame: seal, layers")

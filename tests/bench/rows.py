@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -84,7 +85,7 @@ ROWS = (
 BY_NAME = {row.name: row for row in ROWS}
 
 
-def table(results: dict[str, Figures]) -> list[str]:
+def table(results: dict[str, Figures], rows: Sequence[Row] = ROWS) -> list[str]:
     """The lines of the table, a header first."""
     lines = [
         (
@@ -92,7 +93,7 @@ def table(results: dict[str, Figures]) -> list[str]:
             f" {'here':>11} {'peer':>11}"
         )
     ]
-    for row in ROWS:
+    for row in rows:
         figures = results.get(row.name)
         if figures is None or not figures.ours:
             continue

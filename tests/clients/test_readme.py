@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.clients.documents import blocks, play, run_python, sessions
 from tests.conftest import StartServer
 from tests.support import tools
-from tests.support.server import ROOT, ServerProcess
+from tests.support.server import ROOT
 
 README = (ROOT / "README.md").read_text()
 FROM_NORIKV = (ROOT / "docs" / "from-norikv.md").read_text()
@@ -34,52 +31,36 @@ async function main() {
 main();
 """
 
+#: Visits, a note of a tenant that is not there and of one that is, and the limit.
+ASK_THE_APPLICATION = """
+import asyncio, httpx
+from norikv_resp.patterns.tenants import TenantManager
 
-def blocks(text: str, language: str) -> list[str]:
-    """The fenced blocks of *language*."""
-    every = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return [body for marked, body in every if marked == language]
+async def main():
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://application") as http,
+    ):
+        visits = (await http.get("/visits")).json()
+        session = (await http.post("/sessions", params={"user": "ann"})).json()
+        headers = {"Authorization": f"Bearer {session}", "X-Tenant-ID": "acme"}
+        note = {"text": "tea"}
+        missing = await http.put("/notes/n", params=note, headers=headers)
+        await TenantManager(app.state.norikv.client).create("acme", "Acme")
+        written = await http.put("/notes/n", params=note, headers=headers)
+        limit = written.headers["X-RateLimit-Limit"]
+        print(visits, missing.status_code, written.status_code, limit)
 
-
-def sessions() -> list[tuple[str, str]]:
-    """(command, what it prints) for every ``$ …`` line, in order."""
-    shown = [block for block in blocks(README, "") if block.startswith("$ ")]
-    steps = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", "".join(shown), re.MULTILINE)
-    return [(command, printed) for command, printed in steps]
-
-
-def run_python(source: str, server: ServerProcess) -> str:
-    """What an example prints when it talks to *server*."""
-    source = source.replace("redis.Redis()", f"redis.Redis(port={server.port})")
-    source = source.replace("localhost:6379", f"localhost:{server.port}")
-    done = subprocess.run(
-        [sys.executable, "-c", source],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        cwd=ROOT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+asyncio.run(main())
+"""
 
 
 @pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not installed")
 def test_the_tour_prints_what_the_readme_says(start_server: StartServer, tmp_path: Path) -> None:
-    server = start_server()
-    wrapper = tmp_path / "redis-cli"
-    real = shutil.which("redis-cli")
-    # --no-raw: as a person at a terminal sees it.
-    wrapper.write_text(f'#!/bin/sh\nexec {real} -p {server.port} --no-raw "$@"\n')
-    wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
-    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    steps = sessions()
+    steps = sessions(README)
     assert len(steps) >= 12
-    for command, printed in steps:
-        done = subprocess.run(
-            command, shell=True, env=env, capture_output=True, text=True, timeout=20, check=True
-        )
-        assert done.stdout == printed, command
+    play(steps, start_server(), tmp_path)
 
 
 def test_the_python_examples_run(start_server: StartServer) -> None:
@@ -110,6 +91,7 @@ def test_the_node_example_runs(start_server: StartServer) -> None:
 
 def test_the_examples_of_from_norikv_run(start_server: StartServer) -> None:
     server = start_server()
-    first, second = blocks(FROM_NORIKV, "python")
+    first, vectors, web = blocks(FROM_NORIKV, "python")
     assert run_python(first, server).endswith("Alicia\n")
-    assert run_python(second, server) == 'doc:1 b\'{"title": "Tea"}\'\n'
+    assert run_python(vectors, server) == 'doc:1 b\'{"title": "Tea"}\'\n'
+    assert run_python(web + ASK_THE_APPLICATION, server) == "1 404 200 100\n"

@@ -394,6 +394,9 @@ def test_a_clock_set_back_brings_nothing_back(start_faulty: StartFaulty) -> None
         time.sleep(0.2)
         assert wire.ok("EXISTS", "again", "gone") == 0
         assert wire.ok("IDEM", "t", "INCR", "n") == 2
+        # TIME is the clock that keys expire by.
+        left = wire.ok("PEXPIRETIME", "stays") - int(wire.ok("TIME")[0]) * 1000
+        assert 55_000 < left < 61_000
         before = wire.ok("PEXPIRETIME", "stays")
     for clean in (True, False):
         server.set_clock(-3600)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from tests.conftest import StartServer
 from tests.norikv_client.conftest import QUICK
 from tests.support.cutting_proxy import Cut, CuttingProxy
 from tests.support.effort import EFFORT, seeded
+from tests.support.faulty_server import FaultyServer
 from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.norikv
@@ -112,6 +113,10 @@ WRITES = {
         one, transact, lambda reply, value, version: (reply, value) == ([2, 2], b"25"), changes=2
     ),
 }
+
+
+#: Writes that are cut at every byte of the request, whatever the effort.
+EVERY_BYTE = {"put over a version", "INCR", "transaction"}
 
 
 class Witness:
@@ -208,7 +213,13 @@ def test_a_write_whose_connection_is_cut_anywhere_happens_once(
 
     async def main() -> None:
         async with staged(server) as stage:
-            for cut in await stage.places(write):
+            cuts = await stage.places(write)
+            if name not in EVERY_BYTE and EFFORT == 1:
+                # Half a request is half a request: some of its bytes, and where it is whole.
+                cuts = [cut for cut in cuts if cut.reply or (cut.request or 0) % 6 == 1] + [
+                    Cut(request=stage.proxy.requested)
+                ]
+            for cut in cuts:
                 before = await stage.prepared(write)
                 times = 3 if 1 in (cut.request, cut.reply) else 1
                 stage.proxy.arm(cut, times)
@@ -346,10 +357,17 @@ def test_increments_are_exact_while_the_server_is_killed(start_server: StartServ
         config = ClientConfig(nodes=[f"127.0.0.1:{server.port}"], retry=retry)
         async with NoriKVClient(config) as client:
             seen: list[int] = []
+            logged: list[int] = []
 
             async def work() -> None:
                 for _ in range(each):
-                    seen.append(await client.execute("INCR", "n"))
+                    if rng.random() < 0.5:
+                        seen.append(await client.execute("INCR", "n"))
+                    else:
+                        replies = await client.transaction([["INCR", "n"], ["APPEND", "log", "."]])
+                        assert replies is not None
+                        seen.append(replies[0])
+                        logged.append(replies[1])
                     await asyncio.sleep(rng.uniform(0, 0.02))
 
             async def kill() -> None:
@@ -360,6 +378,8 @@ def test_increments_are_exact_while_the_server_is_killed(start_server: StartServ
             await asyncio.gather(kill(), *(work() for _ in range(workers)))
             assert sorted(seen) == list(range(1, workers * each + 1))
             assert await client.execute("GET", "n") == str(workers * each).encode()
+            assert sorted(logged) == list(range(1, len(logged) + 1))
+            assert await client.execute("STRLEN", "log") == len(logged)
 
     asyncio.run(main())
 
@@ -388,15 +408,82 @@ def test_a_server_that_does_not_answer(start_server: StartServer) -> None:
         )
         async with NoriKVClient(config) as client:
             await client.execute("INCR", "n")
-            await client.execute("PUBLISH", "c", "m")
-            server.ask("CLIENT", "PAUSE", "400", "ALL")
+            server.ask("CLIENT", "PAUSE", "30000", "WRITE")
             with pytest.raises(RetryExhaustedError) as caught:
                 await client.execute("INCR", "n")
             assert caught.value.outcome_unknown
             assert getattr(caught.value.last_error, "timeout_ms", None) == 100
             key = caught.value.idempotency_key
-            await asyncio.sleep(0.5)
+            server.ask("CLIENT", "UNPAUSE")
             assert await client.execute("INCR", "n", token=key) == 2
+
+    asyncio.run(main())
+
+
+def test_calls_under_way_when_the_client_is_closed(server: ServerProcess) -> None:
+    async def main() -> None:
+        client = NoriKVClient.from_url(f"redis://127.0.0.1:{server.port}", max_connections=2)
+        await client.execute("INCR", "n")
+        server.ask("CLIENT", "PAUSE", "30000", "WRITE")
+        calls = [asyncio.ensure_future(client.execute("INCR", "n")) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        await client.close()
+        done = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 10)
+        assert all(isinstance(each, errors.ConnectionError) for each in done), done
+        assert not client.is_connected()
+
+    try:
+        asyncio.run(main())
+    finally:
+        server.ask("CLIENT", "UNPAUSE")
+
+
+# -- the server's disk fails ----------------------------------------------------
+
+
+@pytest.fixture
+def faulty() -> Iterator[FaultyServer]:
+    server = FaultyServer(appendfsync="always")
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def test_a_commit_that_fails_is_repeated(faulty: FaultyServer) -> None:
+    """MISCONF: whether it was applied or nobody knows, under its key it happens once."""
+    faulty.start()
+
+    async def main() -> None:
+        async with NoriKVClient.from_url(f"redis://127.0.0.1:{faulty.port}") as client:
+            for total, (operation, error) in enumerate(
+                [("pwrite", "EIO"), ("fdatasync", "EIO"), ("pwrite", "ENOSPC")], start=1
+            ):
+                await asyncio.to_thread(faulty.tell, "arm", operation, 1, error)
+                assert await client.execute("INCR", "n") == total
+            assert await client.execute("GET", "n") == b"3"
+
+    asyncio.run(main())
+
+
+def test_a_full_disk_is_an_error_and_then_not(faulty: FaultyServer) -> None:
+    faulty.start()
+
+    async def main() -> None:
+        address = f"127.0.0.1:{faulty.port}"
+        async with NoriKVClient(ClientConfig(nodes=[address], retry=QUICK)) as client:
+            await client.execute("INCR", "n")
+            await asyncio.to_thread(faulty.tell, "fill", True)
+            with pytest.raises(RetryExhaustedError) as caught:
+                await client.execute("INCR", "n")
+            assert isinstance(caught.value.last_error, errors.UnavailableError)
+            assert await client.execute("GET", "n") == b"1"
+            await asyncio.to_thread(faulty.tell, "fill", False)
+        key = caught.value.idempotency_key
+        patient = RetryConfig(max_attempts=1000, initial_delay_ms=50, max_delay_ms=50)
+        async with NoriKVClient(ClientConfig(nodes=[address], retry=patient)) as client:
+            for _ in range(2):
+                assert await client.execute("INCR", "n", token=key) == 2
 
     asyncio.run(main())
 
@@ -457,9 +544,12 @@ def test_a_timeout_around_a_call(server: ServerProcess) -> None:
             proxy = await stack.enter_async_context(CuttingProxy(server.port))
             client = await stack.enter_async_context(proxied(proxy))
             await client.execute("INCR", "n")
-            server.ask("CLIENT", "PAUSE", "150", "WRITE")
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(client.execute("INCR", "n"), 0.05)
+            server.ask("CLIENT", "PAUSE", "30000", "WRITE")
+            try:
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(client.execute("INCR", "n"), 0.05)
+            finally:
+                server.ask("CLIENT", "UNPAUSE")
             assert await client.execute("GET", "n") in (b"1", b"2")
             assert await client.execute("INCR", "n") in (2, 3)
 

@@ -127,6 +127,7 @@ def test_replies_are_those_of_resp2() -> None:
         (exceptions.AuthenticationError("no"), errors.PermissionDeniedError, None),
         (exceptions.ExecAbortError("Transaction"), InvalidArgumentError, None),
         (exceptions.ResponseError("internal error, see"), errors.NoriKVError, "INTERNAL"),
+        (exceptions.ResponseError("DB index is out of"), InvalidArgumentError, None),
         (exceptions.ResponseError("NOTBUSY No scripts"), errors.NoriKVError, "NOTBUSY"),
     ],
 )

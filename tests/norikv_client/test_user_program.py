@@ -59,3 +59,14 @@ def test_a_plain_redis_of_any_kind_can_be_wrapped(
         await redis.aclose()
 
     asyncio.run(main())
+
+
+def test_more_calls_than_a_wrapped_redis_has_connections_wait(server: ServerProcess) -> None:
+    async def main() -> None:
+        redis = Redis(port=server.port, max_connections=2)
+        client = as_client(redis)
+        totals = await asyncio.gather(*(client.execute("INCR", "n") for _ in range(40)))
+        assert sorted(totals) == list(range(1, 41))
+        await redis.aclose()
+
+    asyncio.run(main())

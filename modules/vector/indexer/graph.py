@@ -32,6 +32,11 @@ USEARCH_VERSION: str = usearch.__version__
 #: Beyond it a component overflows half precision.
 _HALF_MAX = 60000.0
 
+#: Neighbours of a vector, and vectors visited when one is added: beyond these bounds memory and
+#: time go, and nothing is found better.
+_NEIGHBOURS = (4, 512)
+_EFFORT = (8, 4096)
+
 #: Candidates a hit that are compared exactly: all but B1 keep the order but for rounding.
 _OVERSAMPLING = {I8: 3.0, B1: 40.0}
 _SLACK = 6
@@ -49,8 +54,8 @@ class Graph:
             ndim=(dimensions + 7) // 8 * 8 if self._bits else dimensions,
             metric="hamming" if self._bits else "l2sq" if not _by_dot(definition) else "ip",
             dtype=self._dtype,
-            connectivity=definition.m,
-            expansion_add=definition.ef_construction,
+            connectivity=_within(definition.m, _NEIGHBOURS),
+            expansion_add=_within(definition.ef_construction, _EFFORT),
         )
 
     def __len__(self) -> int:
@@ -68,7 +73,7 @@ class Graph:
     def answers(self, queries: Queries) -> bool:
         """Whether the graph can be asked, in the sense of `accepts`."""
         if self._definition.metric != L2:
-            return bool(queries.norms.all())
+            return bool(np.all((queries.norms > 0) & np.isfinite(queries.norms)))
         return bool(self.accepts(queries.narrow, row_norms(queries.narrow)).all())
 
     def add(self, slots: Slots, rows: Matrix) -> None:
@@ -118,11 +123,15 @@ class Graph:
             expected.ndim, expected.dtype, expected.metric_kind, expected.connectivity,
         ):  # fmt: skip
             raise ValueError("the graph is of another kind")
-        index.expansion_add = self._definition.ef_construction  # type: ignore[misc]
+        index.expansion_add = expected.expansion_add  # type: ignore[misc]
 
     def _stored(self, rows: Matrix) -> npt.NDArray[Any]:
         """Rows of the length that the graph compares, in its type."""
         return np.packbits(rows > 0, axis=1) if self._bits else np.ascontiguousarray(rows)
+
+
+def _within(number: int, bounds: tuple[int, int]) -> int:
+    return min(max(number, bounds[0]), bounds[1])
 
 
 def _by_dot(definition: Definition) -> bool:

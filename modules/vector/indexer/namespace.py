@@ -161,7 +161,7 @@ class Namespace:
         """Whether searches wait."""
         return bool(self._waiting)
 
-    def answers(self, pulse: Callable[[], None], *, all_: bool) -> Iterator[Result]:
+    def answers(self, pulse: Callable[[], None], *, all_: bool) -> Iterator[Result | Failed]:
         """Answer what waits. Without `all_`, not those whose filter needs columns first."""
         groups: dict[tuple[object, ...], list[Wanted]] = {}
         for wanted in self._waiting:
@@ -176,11 +176,22 @@ class Namespace:
             if chosen and not all_ and not self.current.attributes.prepare(chosen, _PREPARE):
                 self._waiting += together
                 continue
-            matching = self._matching(chosen, text) if chosen else None
-            searcher = Searcher(self.current, self._threads, pulse)
             for start in range(0, len(together), _TOGETHER):
                 part = together[start : start + _TOGETHER]
-                yield from self._results(part, searcher.run(part, matching))
+                try:
+                    yield from self._answer(part, chosen, pulse)
+                except Exception as error:  # whatever it is, others are answered
+                    reason = f"{type(error).__name__}: {error}".encode()
+                    yield from (Failed(each.search.request, reason) for each in part)
+
+    def _answer(
+        self, part: Sequence[Wanted], chosen: Filter | None, pulse: Callable[[], None]
+    ) -> list[Result]:
+        """Search together for those that share all but k, vector and radius."""
+        text = part[0].search.filter
+        matching = self._matching(chosen, text) if chosen else None
+        searcher = Searcher(self.current, self._threads, pulse)
+        return list(self._results(part, searcher.run(part, matching)))
 
     def _matching(self, chosen: Filter, text: bytes) -> Mask:
         """Which slots match a filter, dead ones perhaps among them."""

@@ -74,6 +74,8 @@ _MAPPED = 1.0
 #: Seconds of silence that BUSY breaks.
 _SILENCE = 0.5
 
+_MOST_DIMENSIONS = 1 << 20
+
 #: Bytes of a checkpoint that are loaded in a second at the least.
 _LOADED_PER_SECOND = 100 << 20
 
@@ -415,7 +417,7 @@ class _Channel:
 
 def _is_definition(definition: Definition) -> bool:
     return (
-        definition.dimensions > 0
+        0 < definition.dimensions <= _MOST_DIMENSIONS
         and COSINE <= definition.metric <= IP
         and HNSW <= definition.kind <= FLAT
         and F32 <= definition.quantisation <= B1

@@ -8,6 +8,7 @@ distance; IP is 1 - dot.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +35,8 @@ _SPARE = 8
 _AT_ONCE = 4 << 20
 
 
-class Queries(NamedTuple):
+@dataclass
+class Queries:
     """Queries of one metric, prepared."""
 
     metric: int
@@ -51,8 +53,8 @@ class Queries(NamedTuple):
 
     def part(self, which: slice | npt.NDArray[Any]) -> Queries:
         """Some of them."""
-        return self._replace(
-            wide=self.wide[which], narrow=self.narrow[which], norms=self.norms[which]
+        return Queries(
+            self.metric, self.wide[which], self.narrow[which], self.norms[which], self.rounding
         )
 
 

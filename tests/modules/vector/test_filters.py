@@ -230,6 +230,36 @@ def test_columns_give_what_rows_give(
     check()
 
 
+WORDS = """.a .b.c . 1 -2 0.5 1e 'x' "y" 'open [1,'x'] [] [1 null true ( ) ! not and or && || in
+== != = > >= < <= + - * ** / % @ ] \0 é"""
+
+_soup = st.lists(st.sampled_from([" ", *WORDS.split()]), max_size=12).map("".join).map(str.encode)
+
+
+def tried(text: bytes) -> tuple[Any, bytes]:
+    """The filter, or the error."""
+    try:
+        return filters.parse(text), b""
+    except filters.FilterError as error:
+        return None, error.text
+
+
+@many
+@given(
+    _soup | st.binary(max_size=20), st.binary(max_size=10) | oracle.attributes.map(oracle.encoded)
+)
+def test_whatever_is_written_is_a_filter_or_an_error(text: bytes, attributes: bytes) -> None:
+    wanted, told = tried(text)
+    if wanted is None:
+        start, near, rest = told.partition(b"near: ")
+        assert start + near == b"ERR syntax error in FILTER expression near: "
+        assert text.partition(b"\0")[0].endswith(rest)
+        return
+    table = columns.AttributeTable()
+    table.put(0, attributes)
+    assert table.mask(wanted, 1).tolist() == [wanted.matches(attributes)]
+
+
 def test_columns_of_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks share what they find out about strings and lists; all boundaries are seen."""
     monkeypatch.setattr(part("vector.masks"), "BLOCK", 7)

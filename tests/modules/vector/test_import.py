@@ -145,6 +145,7 @@ def array_file(tmp_path: Path, array: Any) -> Path:
     [
         (np.zeros(5), "shape (5,)"),
         (np.zeros((2, 2, 2)), "shape (2, 2, 2)"),
+        (np.zeros((2, 0)), "shape (2, 0)"),
         (np.zeros((0, 4)), "holds no vectors"),
         (np.array([["a"]]), "elements of type <U1"),
         (np.zeros((2, 2), complex), "elements of type complex128"),

@@ -175,6 +175,22 @@ def test_a_process_that_was_only_slow_goes_on(start_server: StartServer) -> None
         assert found["vector_searches_rows"] == by_rows
 
 
+def test_a_process_with_nothing_to_do_is_not_taken_for_a_silent_one(
+    start_server: StartServer,
+) -> None:
+    server = start_server(vector_small_set=20, vector_search_deadline=100)
+    start = noise(np.random.default_rng(1), 300)
+    with server.wire(timeout=30.0) as wire:
+        fill(wire, "k", names(300), start)
+        served(server)
+        pid = index_pid(server)
+        time.sleep(3.0)  # pings, and more than all patience with a process that owes an answer
+        assert nearest(wire, "k", start[5]) == [b"e5"]
+    found = figures(server)
+    assert (found["index_process_pid"], found["index_process_restarts"]) == (pid, 0)
+    assert found["vector_searches_rows"] == 0
+
+
 def test_without_a_process_searches_are_exact(start_server: StartServer) -> None:
     server = start_server(vector_small_set=20, vector_index_process="no")
     start = noise(np.random.default_rng(1), 300)

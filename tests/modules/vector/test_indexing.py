@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -62,6 +62,9 @@ class Rows:
 class Setting:
     """A set, the process, and everything between them."""
 
+    #: Every index process that a test has seen.
+    started: ClassVar[list[int]] = []
+
     def __init__(self, *faults: str, deadline: float = 0.3) -> None:
         self.loop = asyncio.get_running_loop()
         self.rows = Rows()
@@ -101,6 +104,7 @@ class Setting:
 
     def checkpoints_found(self, hello: Any) -> None:
         self.pids.append(hello.pid)
+        self.started.append(hello.pid)
 
     def checkpointed(self, view: Any, report: Any) -> None:
         pass
@@ -360,6 +364,8 @@ def test_the_loop_is_not_held_up_by_long_work() -> None:
 
 @pytest.fixture(autouse=True)
 def no_process_stays() -> Iterator[None]:
+    Setting.started.clear()
     yield
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    for pid in Setting.started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
