@@ -430,11 +430,27 @@ class NoriKVClient:
             return await self._write(request, None)
         return await self._run([request], _single, repeatable=kind is not Kind.ONCE)
 
+    async def pipeline(self, commands: Sequence[Sequence[Word]]) -> list[Any]:
+        """Send *commands* in one write, each a step of its own; their replies.
+
+        For reads, and for writes that do no harm when they happen twice, such as GETEX: no token
+        is made, and after a broken connection all of them are sent again. Others may come between
+        two of the commands.
+
+        Raises:
+            NoriKVError: the server refused one of the commands; the others have been executed.
+            RetryExhaustedError, TransientError: see `execute`.
+        """
+        requests = [[_word(word) for word in words] for words in commands]
+        return list(await self._run(requests, _raise_first, repeatable=True))
+
     async def transaction(
         self,
         commands: Sequence[Sequence[Word]],
         checks: Mapping[Key, Version | str | bytes | None] | None = None,
         token: str | bytes | None = None,
+        *,
+        errors_in_place: bool = False,
     ) -> list[Any] | None:
         """Run *commands* as one transaction in one round trip, at most once.
 
@@ -443,6 +459,8 @@ class NoriKVClient:
             checks: the version that every key must have, None for a key that must not exist.
             token: the idempotency key, one scope for all transactions of the database. The client
                 makes one that covers its own retries.
+            errors_in_place: return the NoriKVError of a command that failed while it ran in its
+                place among the replies. What is raised then has kept everything from running.
 
         Returns:
             The commands' replies, or None if a check failed: then nothing was applied.
@@ -460,7 +478,10 @@ class NoriKVClient:
         under, repeatable = self._token(token)
         requests = [[b"MULTI"], *guards, *queued, [*under, b"EXEC"]]
         replies = await self._run(
-            requests, _exec_reply, repeatable=repeatable, token=under[1] if under else None
+            requests,
+            _exec_results if errors_in_place else _exec_reply,
+            repeatable=repeatable,
+            token=under[1] if under else None,
         )
         return replies[len(guards) :] if replies is not None else None
 
@@ -543,6 +564,10 @@ def _value(value: Value) -> bytes:
 
 
 def _word(word: Word) -> bytes:
+    if type(word) is str:
+        return word.encode()
+    if type(word) is bytes:
+        return word
     if isinstance(word, bool):
         raise InvalidArgumentError("a word is text, bytes or a number, not bool")
     if isinstance(word, (int, float, Version)):
@@ -561,7 +586,13 @@ def _single(replies: list[Any]) -> Any:
     return _raise_first(replies)[0]
 
 
+def _exec_results(replies: list[Any]) -> list[Any] | None:
+    """EXEC's reply; the first error of queueing is raised, errors of running are in it."""
+    results: list[Any] | None = _raise_first(replies)[-1]
+    return results
+
+
 def _exec_reply(replies: list[Any]) -> list[Any] | None:
     """EXEC's reply; the first error of queueing or running is raised."""
-    results: list[Any] | None = _raise_first(replies)[-1]
+    results = _exec_results(replies)
     return _raise_first(results) if results is not None else None

@@ -100,8 +100,7 @@ class Node:
 
     async def _exchange(self, connection: Any, requests: Sequence[Request]) -> list[Any]:
         """Write all, read all. *connection* stays usable if this returns."""
-        packed = connection.pack_commands(requests)
-        await connection.send_packed_command(packed, check_health=False)
+        await connection.send_packed_command(_packed(requests), check_health=False)
         replies = []
         for _ in requests:
             try:
@@ -201,6 +200,15 @@ def _host_and_port(address: str) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
         raise InvalidArgumentError(f"not an address (host:port or a URL): {address!r}")
     return host.strip("[]"), int(port)
+
+
+def _packed(requests: Sequence[Request]) -> bytes:
+    """*requests* as they are sent; their words being bytes, redis-py has nothing to look at."""
+    parts = []
+    for request in requests:
+        parts.append(b"*%d\r\n" % len(request))
+        parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in request]
+    return b"".join(parts)
 
 
 def _marked(error: NoriKVError, sent: bool) -> NoriKVError:

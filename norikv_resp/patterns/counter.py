@@ -41,7 +41,7 @@ class DistributedCounter:
         #: The number and the version under which it was last seen: no more than a good guess.
         self._number = 0
         self._version: str | bytes = "0"
-        self._combiner: Combiner[None, int, int] = Combiner(self._add)
+        self._combiner: Combiner[None, int, int] = Combiner(self._round)
         self._by_token: Combiner[None, tuple[int, str], int] = Combiner(self._add_once)
 
     async def initialize(self) -> None:
@@ -73,8 +73,14 @@ class DistributedCounter:
         """The number now, 0 if there is no counter. One round trip."""
         return self._parse(await self._client.execute("GET", self.key))
 
-    async def _add(self, _: None, amounts: list[int]) -> list[int]:
-        """One compare-and-set for all *amounts*; the number after each of them."""
+    async def _round(self, _: None, amounts: list[int]) -> list[int]:
+        return await self.add(amounts)
+
+    async def add(self, amounts: list[int]) -> list[int]:
+        """Add all *amounts* in one compare-and-set; the number after each of them.
+
+        One call at a time: `increment_by` sees to that, callers of this one do themselves.
+        """
         total = sum(amounts)
         async for _attempt in Attempts():
             number = self._number + total
@@ -123,6 +129,9 @@ class DistributedCounter:
 class ShardedCounter:
     """A counter for more writers than one key can take: every increment goes to a random shard.
 
+    Increments by several tasks of one object travel together, to one shard: tasks of a process
+    need no shards between them, processes do.
+
     Shard i is the key ``NAME:shard:i``, made by a compare-and-set against absence at its first
     increment. `get` reads all shards with one MGETVER, of one moment. ``NAME:shards`` holds the
     largest number of shards that any process has used, so that a process configured for fewer
@@ -145,12 +154,17 @@ class ShardedCounter:
         #: The largest number of shards that any process is known to use.
         self._known = num_shards
         self._announced = False
+        self._combiner: Combiner[None, int, int] = Combiner(self._add)
 
     async def increment(self, n: int = 1) -> None:
         """Add *n* to one of the shards. As DistributedCounter.increment_by otherwise."""
+        await self._combiner.submit(None, n)
+
+    async def _add(self, _: None, amounts: list[int]) -> list[int]:
+        """Everything that is to be added at the moment goes to one shard."""
         if not self._announced:
             await self._announce()
-        await random.choice(self._shards).increment_by(n)
+        return await random.choice(self._shards).add(amounts)
 
     async def get(self) -> int:
         """The sum of all shards at one moment. One round trip."""

@@ -19,6 +19,7 @@ from norikv_resp.client import (
     TransientError,
     Version,
 )
+from norikv_resp.patterns.combining import Combiner
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout
@@ -43,6 +44,10 @@ _RENEW, _LOOK, _AGAIN = 1 / 3, 1 / 4, 1 / 20
 
 #: PTTL of a key that does not exist.
 _GONE = -2
+
+
+#: Writes in one transaction at most.
+_WRITES = 100
 
 
 class FencedError(NoriKVError):
@@ -88,6 +93,9 @@ class LeaderElection:
         self._asked: tuple[str, float] | None = None
         self._running: asyncio.Task[Any] | None = None
         self._stopping = asyncio.Event()
+        self._writes: Combiner[Version, Sequence[Sequence[Word]], list[Any]] = Combiner(
+            self._write_together, _WRITES
+        )
 
     # -- what a leader asks ------------------------------------------------------
 
@@ -112,15 +120,40 @@ class LeaderElection:
     async def write(self, commands: Sequence[Sequence[Word]]) -> list[Any]:
         """Run *commands* as one transaction under the fencing token; their replies.
 
+        Writes of several tasks at one moment travel together, as one larger transaction.
+
         Raises:
             FencedError: another leader has been elected, or this one never was.
+            NoriKVError: a command was refused or failed, as with NoriKVClient.transaction.
         """
         if self._token is None:
             raise FencedError(f"{self.node_id} has never been the leader")
-        replies = await self._client.transaction(commands, {self.fencing_key: self._token})
+        return await self._writes.submit(self._token, commands)
+
+    async def _write_together(
+        self, token: Version, writes: list[Sequence[Sequence[Word]]]
+    ) -> list[list[Any] | Exception]:
+        """One transaction for all *writes*; the replies, or the error, of each."""
+        try:
+            replies = await self._client.transaction(
+                [command for write in writes for command in write],
+                {self.fencing_key: token},
+                errors_in_place=True,
+            )
+        except (TransientError, RetryExhaustedError):
+            raise
+        except NoriKVError as error:
+            if len(writes) == 1:
+                return [error]
+            replies = None
+        if replies is None and len(writes) > 1:
+            # Nothing has been applied; each write has to answer for itself.
+            return [(await self._write_together(token, [write]))[0] for write in writes]
         if replies is None:
-            raise FencedError(f"{self.node_id} is no longer the leader")
-        return replies
+            return [FencedError(f"{self.node_id} is no longer the leader")]
+        remaining = iter(replies)
+        results = [[next(remaining) for _ in write] for write in writes]
+        return [_failure(result) or result for result in results]
 
     # -- the campaign ------------------------------------------------------------
 
@@ -282,6 +315,10 @@ class _Leadership:
         self._leading = False
         if self._work is not None:
             self._work.cancel()
+
+
+def _failure(replies: list[Any]) -> NoriKVError | None:
+    return next((reply for reply in replies if isinstance(reply, NoriKVError)), None)
 
 
 async def _call(callback: Callback) -> None:

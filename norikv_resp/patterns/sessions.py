@@ -16,6 +16,9 @@ from norikv_resp.patterns.retry import Attempts
 if TYPE_CHECKING:
     from norikv_resp.client import NoriKVClient, Word
 
+#: What PEXPIRETIME says of a key that does not exist.
+_GONE = -2
+
 
 @dataclass
 class SessionData:
@@ -75,13 +78,19 @@ class SessionManager:
         return await self._touches.submit(None, session_id)
 
     async def _touch(self, _: None, session_ids: list[str]) -> list[SessionData | None]:
-        """The sessions that several tasks ask for at one moment, in one round trip."""
+        """The sessions that several tasks ask for at one moment, in one round trip.
+
+        Each command is a step of its own: a touch that is repeated does no harm, and a session
+        that ends between its two commands is gone.
+        """
         commands: list[Sequence[Word]] = []
         for key in map(self._key, session_ids):
             commands += [("GETEX", key, "PX", self._ttl_ms), ("PEXPIRETIME", key)]
-        replies = await together(self._client, *commands)
+        replies = await self._client.pipeline(commands)
         pairs = zip(replies[::2], replies[1::2], strict=True)
-        return [None if value is None else self._decode(value, at) for value, at in pairs]
+        return [
+            None if value is None or at == _GONE else self._decode(value, at) for value, at in pairs
+        ]
 
     async def update(self, session_id: str, change: Change) -> bool:
         """Change a session as a function of what it is; False if it is gone.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import sys
 import time
 import uuid
@@ -81,9 +82,11 @@ async def our_inventory(client: NoriKVClient) -> Operation:
 
 async def our_cache(client: NoriKVClient) -> Operation:
     cached = CachedClient(client, 60_000, 1000)
+    for number in range(50):
+        await client.put(f"k{number}", b"0")
 
     async def use(number: int) -> None:
-        key = f"k{number % 50}"
+        key = f"k{random.randrange(50)}"
         if number % 10:
             await cached.get(key, int)
         else:
@@ -211,8 +214,11 @@ async def their_inventory(redis: Redis) -> Operation:
 async def their_cache(redis: Redis) -> Operation:
     """No cache in the process: a get is a request, and so is never old."""
 
+    for number in range(50):
+        await redis.set(f"k{number}", 0)
+
     async def use(number: int) -> None:
-        key = f"k{number % 50}"
+        key = f"k{random.randrange(50)}"
         if number % 10:
             int(await redis.get(key) or 0)
         else:
