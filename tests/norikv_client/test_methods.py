@@ -270,6 +270,33 @@ def test_transaction(run: Run) -> None:
     run(steps)
 
 
+def test_a_pipeline_runs_each_command_for_itself(run: Callable[[Steps], None]) -> None:
+    async def steps(client: NoriKVClient) -> None:
+        assert await client.pipeline([]) == []
+        await client.put("a", b"1")
+        commands = [("GETEX", "a", "PX", 60_000), ("GET", "gone"), ("SET", "b", 2)]
+        assert await client.pipeline(commands) == [b"1", None, b"OK"]
+        with pytest.raises(InvalidArgumentError):
+            await client.pipeline([("SET", "b"), ("SET", "b", 3)])
+        assert (await client.get("b")).value == b"3"
+
+    run(steps)
+
+
+def test_a_transaction_tells_which_command_failed(run: Callable[[Steps], None]) -> None:
+    async def steps(client: NoriKVClient) -> None:
+        version = await client.put("k", b"v")
+        commands = [["INCR", "k"], ["INCR", "n"]]
+        found = await client.transaction(commands, {"k": version}, errors_in_place=True)
+        assert found is not None and isinstance(found[0], InvalidArgumentError) and found[1] == 1
+        with pytest.raises(InvalidArgumentError):
+            await client.transaction([["INCR"], ["INCR", "n"]], errors_in_place=True)
+        assert await client.execute("GET", "n") == b"1"
+        assert await client.transaction(commands, {"k": None}, errors_in_place=True) is None
+
+    run(steps)
+
+
 def test_a_transaction_that_fails_leaves_the_connection_usable(make_client: MakeClient) -> None:
     async def main() -> None:
         async with make_client(max_connections_per_node=1) as client:

@@ -80,6 +80,19 @@ def test_increments_by_tasks_of_one_object_get_different_numbers(run: Run) -> No
     assert run(together) == list(range(1, 51))
 
 
+def test_increments_of_a_process_go_to_one_shard_together(run: Run) -> None:
+    async def steps(client: NoriKVClient) -> None:
+        counter = ShardedCounter(client, "likes", num_shards=4)
+        await counter.increment()
+        index = int((await client.execute("SETVER", "x", "")).split(b"-")[1])
+        await asyncio.gather(*(counter.increment() for _ in range(50)))
+        after = int((await client.execute("SETVER", "x", "")).split(b"-")[1])
+        assert await counter.get() == 51
+        assert after - index <= 3  # two rounds at most, each one write
+
+    run(steps)
+
+
 def test_increments_by_token_travel_together_and_only_the_wrong_one_fails(run: Run) -> None:
     async def steps(client: NoriKVClient) -> None:
         counter = DistributedCounter(client, "counter")

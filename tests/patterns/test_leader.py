@@ -139,6 +139,35 @@ def test_the_life_of_a_leader(run: Run) -> None:
     run(steps)
 
 
+def test_fenced_writes_travel_together_and_each_answers_for_itself(run: Run) -> None:
+    async def steps(client: NoriKVClient) -> None:
+        election = LeaderElection(client, "e", "one", 60_000)
+        campaign = asyncio.create_task(election.start())
+        await eventually(election.get_is_leader)
+        await client.execute("SET", "text", "words")
+
+        async def write(*writes: list[tuple[str, ...]]) -> list[Any]:
+            return await asyncio.gather(*map(election.write, writes), return_exceptions=True)
+
+        one = [("INCR", "n")]
+        found = await write(one, [("INCR", "text"), ("INCR", "m")], one, [("SET", "k", "v"), *one])
+        assert found[0] == [1] and found[2] == [2] and found[3] == [b"OK", 3]
+        assert isinstance(found[1], InvalidArgumentError)
+        assert await client.execute("MGET", "n", "m") == [b"3", b"1"]  # as EXEC: it has run
+        # One that the server refuses to queue keeps none of the others from being written once.
+        *found, refused = await write(one, one, one, [("INCR",)])
+        assert found == [[4], [5], [6]] and isinstance(refused, InvalidArgumentError)
+        versions = await asyncio.gather(*(election.write([("SETVER", "v", "x")]) for _ in range(9)))
+        assert len({version for (version,) in versions}) == 1  # of one transaction
+        await client.execute("SETVER", election.fencing_key, "another")
+        assert all(isinstance(each, FencedError) for each in await write(one, one, one))
+        assert await client.execute("GET", "n") == b"6"
+        await election.stop()
+        await campaign
+
+    run(steps)
+
+
 def test_cancelling_is_a_crash_and_stop_releases_no_lease_but_its_own(run: Run) -> None:
     async def steps(client: NoriKVClient) -> None:
         told: list[str] = []

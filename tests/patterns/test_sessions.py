@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from norikv_resp.client import NoriKVClient
+from norikv_resp.client import NoriKVClient, Word
 from norikv_resp.patterns import SessionData, SessionManager
 from norikv_resp.patterns.requests import server_time
 from tests.patterns.conftest import Run
@@ -111,5 +113,22 @@ def test_the_life_of_a_session(run: Run) -> None:
         assert not await sessions.update(session_id, lambda _: None)
         assert not await sessions.validate(session_id)
         assert await client.execute("DBSIZE") == 0
+
+    run(steps)
+
+
+def test_a_get_of_a_session_that_ends_between_its_two_commands_finds_none(run: Run) -> None:
+    async def steps(client: NoriKVClient) -> None:
+        sessions = SessionManager(client)
+        session_id = await sessions.create("ada", "")
+        pipeline = client.pipeline
+
+        async def interrupted(commands: Sequence[Sequence[Word]]) -> list[Any]:
+            replies = await pipeline(commands[:1])
+            await SessionManager(client).destroy(session_id)
+            return [*replies, *await pipeline(commands[1:])]
+
+        client.pipeline = interrupted  # type: ignore[method-assign]
+        assert await sessions.get(session_id) is None
 
     run(steps)
