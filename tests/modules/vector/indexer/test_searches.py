@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from norikv_resp.vector_rows import B1, BF16, COSINE, F16, F32, FLAT, HNSW, I8, IP, L2
-from tests.support.effort import EFFORT, seeded
+from tests.support.effort import scaled, seeded
 
 from .child import HANDLE, Array, Child, Model, definition, messages
 
@@ -124,7 +124,7 @@ def test_random_changes_against_a_model(child: Child, metric: int, quantisation:
     model = Model(wanted)
     child.attach(wanted)
     numbers = np.random.default_rng(rng.randrange(1 << 32))
-    for _ in range(60 * EFFORT):
+    for _ in range(scaled(60)):
         draw = rng.random()
         if draw < 0.5 or not model.vectors:
             vectors = clustered(rng.randrange(1 << 32), rng.randint(1, 120), 8)
