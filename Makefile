@@ -38,6 +38,9 @@ bench: $(VENV)/.dev ## compare the speed with a peer's: ratios, several rounds
 bench-vectors: $(VENV)/.dev ## vector search and adding beside USearch in process, as ratios
 	@$(PYTHON) -m tests.bench.vectors $(ARGS)
 
+bench-patterns: $(VENV)/.dev ## compare the patterns with Lua and WATCH on redis-server
+	@$(PYTHON) -m tests.bench.patterns $(ARGS)
+
 clean: ## remove what make and the tools have made; ./data stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find norikv_resp modules tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,6 +7,7 @@ spared. Modules here take ``np`` from this one.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -33,6 +34,10 @@ def _lazy(name: str) -> ModuleType:
     loader.exec_module(module)
     return module
 
+
+# Threads of BLAS wait for each other by spinning: on busy cores that took twenty times as long
+# as a small set's search, and it would be the loop's time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 if not TYPE_CHECKING:
     np = _lazy("numpy")

@@ -13,15 +13,18 @@ from norikv_resp import embedders
 #: Name and one line each; the module of that name has ``async def run(url: str) -> bool``, and
 #: takes an embedder after the URL if it is one of EMBEDDING.
 DEMOS = {
-    "counter": "many writers count without losing an increment: CAS, then IDEM retries",
+    "counter": "many writers count without losing an increment: CAS, tokens, shards",
+    "sessions": "a late touch brings nothing back, and concurrent updates all land",
+    "inventory": "buyers race for the last items; holds that nobody commits come back",
+    "cache": "reads at the speed of memory that are never older than what was told",
+    "ratelimit": "a sliding window shared by several workers, exact to the request",
+    "leader": "a lease, fail-over, and a fencing token that stops the old leader",
     "events": "event sourcing: many writers, one aggregate, no event lost or doubled",
     "bank": "an account made of events, emptied from several tills without being overdrawn",
     "tenants": "limits that hold under concurrency, names that cannot break out, a user each",
     "semantic": "search by meaning: real text, filters, never half a document",
     "recommend": "products near to what somebody liked; every click counts once",
     "dedup": "near-duplicates are refused, also when they come at the same moment",
-    "leader": "a lease with CAS and TTL, fail-over, and a fencing token that stops the old leader",
-    "ratelimit": "a sliding window shared by several workers, exact to the request",
 }
 
 #: Demos that turn text into vectors.

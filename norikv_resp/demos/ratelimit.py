@@ -1,71 +1,67 @@
-"""A sliding-window rate limit that several workers share.
-
-The key holds the times of the last granted requests. A worker reads them with
-their version, decides, and writes back by CAS: of two workers that decide on
-the same state one loses and decides again. The key expires by itself.
-"""
+"""A sliding-window rate limit that several workers share."""
 
 from __future__ import annotations
 
 import asyncio
-import struct
 
-from norikv_resp.demos.client import Client
+from norikv_resp.client import NoriKVClient
+from norikv_resp.demos.show import Progress, table
+from norikv_resp.patterns.ratelimit import RateLimitConfig, RateLimiter
+from norikv_resp.patterns.requests import server_time
 
 LIMIT = 20
 WINDOW_MS = 500
 WORKERS = 6
 SECONDS = 2.0
-KEY = "demo:ratelimit"
+NAME = "demo"
 
 
-async def allow(client: Client) -> int | None:
-    """The server's time in ms at which a request was granted, None when it is refused."""
-    while True:
-        found = await client.send("GETVER", KEY)
-        value, version = found if found else (b"", b"0")
-        seconds, micros = map(int, await client.send("TIME"))
-        now = seconds * 1000 + micros // 1000
-        granted = [at for (at,) in struct.iter_unpack("<Q", value) if at > now - WINDOW_MS]
-        if len(granted) >= LIMIT:
-            return None
-        granted.append(max([now, *granted]))
-        packed = struct.pack(f"<{len(granted)}Q", *granted)
-        done, _, _ = await client.send("CAS", KEY, version, packed, "PX", 2 * WINDOW_MS)
-        if done:
-            return int(granted[-1])
+async def worker(
+    url: str, config: RateLimitConfig, granted: list[tuple[int, int]], refused: list[int]
+) -> None:
+    """Ask as fast as it goes, for a while; note between which times a request was granted."""
+    async with NoriKVClient.from_url(url) as client:
+        limiter = RateLimiter(client)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + SECONDS
+        while loop.time() < end:
+            before = await server_time(client)
+            result = await limiter.check_limit(NAME, config)
+            if result.allowed:
+                granted.append((before, result.server_now))
+            else:
+                refused.append(result.reset_at)
+                await asyncio.sleep(min(0.02, (result.reset_at - result.server_now) / 1000))
 
 
-async def worker(url: str, granted: list[int], refused: list[int]) -> None:
-    """Ask as fast as it goes, for a while."""
-    client = Client(url)
-    loop = asyncio.get_running_loop()
-    end = loop.time() + SECONDS
-    while loop.time() < end:
-        at = await allow(client)
-        if at is None:
-            refused.append(1)
-            await asyncio.sleep(0.002)
-        else:
-            granted.append(at)
-    await client.close()
+def fullest(granted: list[tuple[int, int]]) -> int:
+    """Requests that one window certainly holds."""
+    return max(
+        sum(1 for before, after in granted if start <= before and after < start + WINDOW_MS)
+        for start, _ in granted
+    )
 
 
 async def run(url: str) -> bool:
     """Let workers race for the limit; True when no window has more than it allows."""
-    print(f"{WORKERS} workers share {LIMIT} requests in {WINDOW_MS} ms, for {SECONDS:.0f} s")
-    granted: list[int] = []
-    refused: list[int] = []
-    client = Client(url)
-    await client.send("DEL", KEY)
-    await asyncio.gather(*(worker(url, granted, refused) for _ in range(WORKERS)))
-    await client.send("DEL", KEY)
-    await client.close()
-    granted.sort()
-    most = max(
-        sum(1 for other in granted[first:] if other < at + WINDOW_MS)
-        for first, at in enumerate(granted)
-    )
-    print(f"  {len(granted)} granted, {len(refused)} refused")
-    print(f"  the fullest window of {WINDOW_MS} ms holds {most}")
-    return most <= LIMIT and len(granted) > LIMIT
+    print(f"{WORKERS} workers share {LIMIT} requests in {WINDOW_MS} ms, for {SECONDS:.0f} s each")
+    passed = True
+    rows = []
+    async with NoriKVClient.from_url(url) as client:
+        with Progress("asking", 2) as bar:
+            for name, slices in (("each request's time", None), ("10 counters", 10)):
+                await RateLimiter(client).reset(NAME)
+                config = RateLimitConfig(LIMIT, WINDOW_MS, slices)
+                granted: list[tuple[int, int]] = []
+                refused: list[int] = []
+                await asyncio.gather(
+                    *(worker(url, config, granted, refused) for _ in range(WORKERS))
+                )
+                most = fullest(granted)
+                print(f"  {name}: {len(granted)} granted, the fullest window holds {most}")
+                rows.append((name, len(granted), len(refused), most, LIMIT))
+                passed = passed and most <= LIMIT < len(granted)
+                bar.step()
+        await RateLimiter(client).reset(NAME)
+    table(("memory", "granted", "refused", "fullest window", "limit"), rows)
+    return passed

@@ -5,8 +5,14 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from norikv_resp.client import InvalidArgumentError
+from norikv_resp.client import (
+    InvalidArgumentError,
+    NoriKVError,
+    RetryExhaustedError,
+    TransientError,
+)
 from norikv_resp.patterns.combining import Combiner
+from norikv_resp.patterns.requests import together
 from norikv_resp.patterns.retry import Attempts, cas_retry
 
 if TYPE_CHECKING:
@@ -36,6 +42,7 @@ class DistributedCounter:
         self._number = 0
         self._version: str | bytes = "0"
         self._combiner: Combiner[None, int, int] = Combiner(self._add)
+        self._by_token: Combiner[None, tuple[int, str], int] = Combiner(self._add_once)
 
     async def initialize(self) -> None:
         """Create the counter at 0; one that exists stays what it is. One round trip."""
@@ -59,7 +66,7 @@ class DistributedCounter:
             RetryExhaustedError: the race was lost until the deadline.
         """
         if token is not None:
-            return int(await self._client.execute("INCRBY", self.key, n, token=token))
+            return await self._by_token.submit(None, (n, token))
         return await self._combiner.submit(None, n)
 
     async def get(self) -> int:
@@ -84,6 +91,27 @@ class DistributedCounter:
             self._number += amount
             results.append(self._number)
         return results
+
+    async def _add_once(
+        self, _: None, wanted: list[tuple[int, str]]
+    ) -> list[int] | list[int | Exception]:
+        """One transaction for several increments, each under its own token."""
+        if len(wanted) > 1:
+            commands = [("IDEM", token, "INCRBY", self.key, n) for n, token in wanted]
+            try:
+                return await together(self._client, *commands)
+            except (TransientError, RetryExhaustedError):
+                raise
+            except NoriKVError:
+                pass
+        # Alone, or one of them was refused: their tokens make it safe to ask for each again.
+        return [await self._once(n, token) for n, token in wanted]
+
+    async def _once(self, n: int, token: str) -> int | Exception:
+        try:
+            return int(await self._client.execute("INCRBY", self.key, n, token=token))
+        except NoriKVError as error:
+            return error
 
     def _parse(self, held: bytes | None) -> int:
         try:

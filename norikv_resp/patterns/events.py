@@ -269,11 +269,12 @@ class EventStore:
         async with contextlib.aclosing(self._client.redis.pubsub()) as wake:
             while True:
                 try:
-                    await wake.subscribe(self._channel(aggregate_id))
+                    if not wake.subscribed:
+                        await wake.subscribe(self._channel(aggregate_id))
                     async for event in self.read(aggregate_id, after):
                         after = event.version
                         yield event
-                    while not await _wait_for_more(wake, after):
+                    while not await _tells_of_more(wake, after):
                         pass
                 except (redis.ConnectionError, TransientError, RetryExhaustedError):
                     await asyncio.sleep(POLL_SECONDS)
@@ -338,10 +339,11 @@ def _head_of(found: list[bytes] | None) -> _Head:
     return _Head(0, ABSENT) if found is None else _Head(int(found[0]), Version.parse(found[1]))
 
 
-async def _wait_for_more(wake: Any, after: int) -> bool:
-    """Wait for a message; True when it tells of a later event, or none came for a while."""
+async def _tells_of_more(wake: Any, after: int) -> bool:
+    """Wait for a message; True if it may tell of a later event, or none came for a while."""
     message = await wake.get_message(ignore_subscribe_messages=True, timeout=POLL_SECONDS)
-    return message is None or int(message["data"]) > after
+    number = b"" if message is None else message["data"]
+    return not number.isdigit() or int(number) > after
 
 
 def _encode(event: Event) -> str:

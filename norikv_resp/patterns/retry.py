@@ -115,8 +115,9 @@ class Backoff:
         return random.uniform(0.0, longest) / 1000
 
 
-#: For races that are over within a round trip.
-CONTENTION = Backoff(1.0, 50.0)
+#: For races that are over within a round trip: the loser knows the state that it lost to, and a
+#: long pause only makes that old.
+CONTENTION = Backoff(0.5, 8.0)
 
 #: For a server that has to come back.
 OUTAGE = Backoff(20.0, 1000.0)

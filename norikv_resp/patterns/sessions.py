@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from norikv_resp.client import InvalidArgumentError
+from norikv_resp.patterns.combining import Combiner
 from norikv_resp.patterns.requests import server_time, together
 from norikv_resp.patterns.retry import Attempts
 
 if TYPE_CHECKING:
-    from norikv_resp.client import NoriKVClient
+    from norikv_resp.client import NoriKVClient, Word
 
 
 @dataclass
@@ -57,6 +58,7 @@ class SessionManager:
             raise InvalidArgumentError("ttl_ms is at least 1")
         self._client = client
         self._ttl_ms = ttl_ms
+        self._touches: Combiner[None, str, SessionData | None] = Combiner(self._touch)
 
     async def create(self, user_id: str, email: str, roles: Sequence[str] = ()) -> str:
         """Begin a session; its id, 256 random bits. Two round trips."""
@@ -70,11 +72,16 @@ class SessionManager:
 
     async def get(self, session_id: str) -> SessionData | None:
         """The session, whose life begins anew; None if it is gone. One round trip."""
-        key = self._key(session_id)
-        value, expires = await together(
-            self._client, ("GETEX", key, "PX", self._ttl_ms), ("PEXPIRETIME", key)
-        )
-        return None if value is None else self._decode(value, expires)
+        return await self._touches.submit(None, session_id)
+
+    async def _touch(self, _: None, session_ids: list[str]) -> list[SessionData | None]:
+        """The sessions that several tasks ask for at one moment, in one round trip."""
+        commands: list[Sequence[Word]] = []
+        for key in map(self._key, session_ids):
+            commands += [("GETEX", key, "PX", self._ttl_ms), ("PEXPIRETIME", key)]
+        replies = await together(self._client, *commands)
+        pairs = zip(replies[::2], replies[1::2], strict=True)
+        return [None if value is None else self._decode(value, at) for value, at in pairs]
 
     async def update(self, session_id: str, change: Change) -> bool:
         """Change a session as a function of what it is; False if it is gone.

@@ -20,6 +20,7 @@ from norikv_resp.client import (
     ABSENT,
     AlreadyExistsError,
     IdempotencyMismatchError,
+    InvalidArgumentError,
     Key,
     NoriKVClient,
     NoriKVError,
@@ -196,7 +197,13 @@ class Writer:
         cursor = b"0"
         while True:
             walk = ("SCAN", cursor, "MATCH", prefix + b"*", "COUNT", STEP)
-            cursor, names = await self._client.execute(*walk)
+            try:
+                cursor, names = await self._client.execute(*walk)
+            except InvalidArgumentError as error:
+                if "invalid cursor" not in str(error):
+                    raise
+                cursor = b"0"  # the server has been restarted and knows the walk no more
+                continue
             if names:
                 yield names
             if cursor == b"0":

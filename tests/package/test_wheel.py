@@ -73,6 +73,8 @@ def test_wheel_carries_modules_and_conf(wheel: Path) -> None:
         "conf/norikv.conf",
         "norikv_resp/py.typed",
         "norikv_resp/client/__init__.py",
+        "norikv_resp/demos/texts/articles.jsonl",
+        "norikv_resp/demos/scripts/semantic.sh",
     ):
         assert any(name.endswith(part) for name in names), f"no {part} in the wheel"
     assert not [name for name in names if name.startswith("tests/")]

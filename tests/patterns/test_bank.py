@@ -25,7 +25,7 @@ BALANCE = 130
 AMOUNT = 30
 
 #: Emptied one after the other: it is the end of the money that tills fight for.
-ACCOUNTS = [f"account-{number}" for number in range(scaled(20))]
+ACCOUNTS = [f"account-{number}" for number in range(scaled(16))]
 
 
 async def opened(client: NoriKVClient, name: str, balance: int) -> BankAccountAggregate:
@@ -39,7 +39,7 @@ def attack(server: ServerProcess, worker: str) -> list[str]:
     """Several tills pay out; one is killed, and the server. From where they say they have paid."""
     with (
         shaky(server.port, every=20_000) as url,
-        Crew(worker, url, 4, amount=AMOUNT, accounts=ACCOUNTS) as crew,
+        Crew(worker, url, 3, amount=AMOUNT, accounts=ACCOUNTS) as crew,
     ):
         crew.wait_for(len(ACCOUNTS))
         crew.kill(0)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from norikv_resp.client import InvalidArgumentError, NoriKVClient
+from norikv_resp.client import IdempotencyMismatchError, InvalidArgumentError, NoriKVClient
 from norikv_resp.patterns import DistributedCounter, ShardedCounter
 from tests.patterns.conftest import Run
 from tests.patterns.crew import Crew, shaky
@@ -78,6 +78,22 @@ def test_increments_by_tasks_of_one_object_get_different_numbers(run: Run) -> No
         return await asyncio.gather(*(counter.increment() for _ in range(50)))
 
     assert run(together) == list(range(1, 51))
+
+
+def test_increments_by_token_travel_together_and_only_the_wrong_one_fails(run: Run) -> None:
+    async def steps(client: NoriKVClient) -> None:
+        counter = DistributedCounter(client, "counter")
+        await counter.increment_by(5, "used")
+        wishes = [(1, f"t{number}") for number in range(10)] + [(6, "used"), (5, "used")]
+        for _ in range(2):
+            results = await asyncio.gather(
+                *(counter.increment_by(n, token) for n, token in wishes), return_exceptions=True
+            )
+            assert results[:10] == list(range(6, 16)) and results[11] == 5
+            assert isinstance(results[10], IdempotencyMismatchError)
+        assert await counter.get() == 15
+
+    run(steps)
 
 
 def test_a_counter_keeps_what_is_there(run: Run) -> None:

@@ -27,7 +27,7 @@ def attack(server: ServerProcess, worker: str) -> list[list[object]]:
             await DocumentDeduplicator(client, EMBEDDER, THRESHOLD).initialize()
 
     asyncio.run(prepare())
-    with shaky(server.port, every=20_000) as url, Crew(worker, url, 4, times=TIMES) as crew:
+    with shaky(server.port, every=20_000) as url, Crew(worker, url, 3, times=TIMES) as crew:
         crew.wait_for(TIMES)
         crew.kill(0)
         server.restart(clean=False)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from norikv_resp.demos import texts
+from norikv_resp.demos import DEMOS, texts
 from tests.support import tools
 from tests.support.server import ROOT, ServerProcess
 
@@ -32,7 +32,7 @@ def run(command: list[str], **environment: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["events", "bank", "tenants", "semantic", "recommend", "dedup"])
+@pytest.mark.parametrize("name", DEMOS)
 def test_demo_passes_and_leaves_nothing(server: ServerProcess, name: str) -> None:
     url = f"redis://127.0.0.1:{server.port}"
     output = run([sys.executable, "-m", "norikv_resp", "demo", name, "--url", url])

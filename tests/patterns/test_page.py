@@ -1,4 +1,4 @@
-"""What docs/patterns.md shows gives what it says, each section on a server of its own."""
+"""What docs/patterns.md shows gives what it says; commands have a server of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.clients.documents import blocks, play, run_python, sessions
 from tests.conftest import StartServer
-from tests.support.server import ROOT
+from tests.support.server import ROOT, ServerProcess
 
 pytestmark = pytest.mark.norikv
 
@@ -20,6 +20,12 @@ PAGE = (ROOT / "docs" / "patterns.md").read_text()
 SECTIONS = dict(re.findall(r"^## ([^\n]*)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
 
 PRINTED = {
+    "Counters": "11 100\n",
+    "Sessions": "ada ['reader', 'editor']\nTrue None\n",
+    "Inventory": "only 2 left\n1\n",
+    "Cache": "{'name': 'ann'} 1\n",
+    "Rate limiter": "True 2\nTrue 1\nTrue 0\nFalse 0\n",
+    "Leader election": "wrote as the leader: node-1\nover\n",
     "Event sourcing": "there are 2 events by now\n2 Paid {'cents': 4200}\n",
     "An account made of events": "refused: 70 are left\n",
     "Tenants": "b'{}' Usage(keys=1, bytes=8, expires_at=0)\nTrue\n",
@@ -40,9 +46,9 @@ def test_the_commands_print_what_the_page_says(
 
 
 @pytest.mark.parametrize("heading", PRINTED)
-def test_the_python_example_runs(start_server: StartServer, heading: str) -> None:
+def test_the_python_example_runs(server: ServerProcess, heading: str) -> None:
     (example,) = blocks(SECTIONS[heading], "python")
-    assert run_python(example, start_server()) == PRINTED[heading]
+    assert run_python(example, server) == PRINTED[heading]
 
 
 def test_every_section_is_in_the_table() -> None:

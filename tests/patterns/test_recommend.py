@@ -17,11 +17,11 @@ from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.norikv
 
-TIMES = scaled(40)
+TIMES = scaled(30)
 
 
 def attack(server: ServerProcess, worker: str) -> list[list[str]]:
-    with shaky(server.port, every=20_000) as url, Crew(worker, url, 4, times=TIMES) as crew:
+    with shaky(server.port, every=20_000) as url, Crew(worker, url, 3, times=TIMES) as crew:
         crew.wait_for(TIMES)
         crew.kill(0)
         server.restart(clean=False)

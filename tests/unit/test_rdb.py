@@ -8,7 +8,15 @@ import struct
 import pytest
 
 from norikv_resp.crc64 import crc64
-from norikv_resp.rdb import BadPayloadError, dump_string, is_sound, load_string
+from norikv_resp.rdb import (
+    BadPayloadError,
+    dump_module,
+    dump_string,
+    is_sound,
+    load_module,
+    load_string,
+    module_id,
+)
 
 
 def sealed(body: bytes, version: int = 14) -> bytes:
@@ -101,3 +109,26 @@ def test_any_body_is_a_string_or_an_error() -> None:
             load_string(sealed(body + chance.randbytes(chance.randrange(12))))
         except BadPayloadError:
             pass
+
+
+def test_a_modules_value_is_written_as_redis_writes_those_of_modules() -> None:
+    ident = module_id("norikvset", 1)
+    assert ident & 1023 == 1
+    payload = dump_module(ident, [b"ab", 5, b"", 70_000, b"12"])
+    body = b"\x07\x81" + struct.pack(">Q", ident)
+    body += b"\x05\x02ab" + b"\x02\x05" + b"\x05\x00" + b"\x02\x80" + struct.pack(">I", 70_000)
+    body += b"\x05\xc0\x0c" + b"\x00"
+    assert payload == sealed(body)
+    assert is_sound(payload)
+    assert load_module(payload) == (ident, [b"ab", 5, b"", 70_000, b"12"])
+
+
+def test_malformed_values_of_modules_are_refused() -> None:
+    payload = dump_module(module_id("norikvset", 1), [b"some text", 5])
+    body = payload[:-10]
+    for end in range(1, len(body)):
+        with pytest.raises(BadPayloadError):
+            load_module(sealed(body[:end]))
+    for wrong in (body + b"\0", body[:-1] + b"\x03\x01\0", body[:10]):
+        with pytest.raises(BadPayloadError):
+            load_module(sealed(wrong))

@@ -488,9 +488,9 @@ class Lost(NamedTuple):
 class Progress(NamedTuple):
     """How far a set is: numbers of vectors, but for the last two.
 
-    `pending` are alive and searched exactly, `graphed` are in the graph, `dead` were removed and
-    still take room. While a new graph replaces one that is half dead, `rebuilt` of `to_rebuild`
-    are in it; both are 0 otherwise.
+    `pending` wait to be added to the graph, `graphed` are in it (what it cannot hold, such as zero
+    vectors with cosine, is neither), `dead` were removed and still take room. While a new graph
+    replaces one that is half dead, `rebuilt` of `to_rebuild` are in it; both are 0 otherwise.
     """
 
     handle: int

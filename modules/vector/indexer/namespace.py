@@ -101,13 +101,13 @@ class Namespace:
 
     @property
     def standing(self) -> Standing:
-        """Its numbers. `pending` counts every living vector that is not in the graph."""
+        """Its numbers. Vectors that the graph cannot hold are neither pending nor graphed."""
         current = self.current
         alive = current.table.alive_count
         graphed = alive if current.graph is None else len(current.graph)
         following = self._following
         return Standing(
-            alive, alive - graphed, graphed, current.dead,
+            alive, alive - graphed - len(current.outside), graphed, current.dead,
             following.table.count if following is not None else 0,
             alive if following is not None else 0,
         )  # fmt: skip

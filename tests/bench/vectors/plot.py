@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib
-from matplotlib import pyplot
+from matplotlib import pyplot, ticker
 
 Curves = dict[str, list[tuple[float, float]]]
 
@@ -24,7 +24,10 @@ def draw(path: Path, curves: Curves, title: str) -> None:
     for name, points in curves.items():
         colour, line = _STYLES[name]
         axes.plot(*zip(*points, strict=True), line, color=colour, label=name, markersize=4)
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_xlabel("recall@10")
     axes.set_ylabel("searches a second")
     axes.set_title(title)

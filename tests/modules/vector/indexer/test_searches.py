@@ -228,7 +228,7 @@ def test_numbers_that_the_graph_cannot_hold_are_found_all_the_same(
     odd[6, 0] = 1e20
     odd[7] = 1e-20
     vectors = np.concatenate((clustered(16, 600, 8), odd, clustered(17, 600, 8)))
-    model = filled(child, wanted, vectors)
+    model = filled(child, wanted, vectors)  # none stays pending: writers would wait
     queries = [*odd, *clustered(18, 5, 8), 1e30 * clustered(19, 1, 8)[0], odd[0]]
     for query in np.array(queries, np.float32):
         for exact in (True, False):
