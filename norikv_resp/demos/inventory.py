@@ -8,7 +8,11 @@ from collections import Counter
 
 from norikv_resp.client import NoriKVClient
 from norikv_resp.demos.show import table
-from norikv_resp.patterns.inventory import InsufficientStockError, InventoryManager
+from norikv_resp.patterns.inventory import (
+    InsufficientStockError,
+    InventoryManager,
+    ReservationError,
+)
 
 STOCK = 60
 BUYERS = 8
@@ -42,13 +46,16 @@ async def buyer(url: str, told: Counter[str], reservations: list[str]) -> None:
             reservations.append(reservation)
             told["reserved"] += 1
             chance = random.random()
-            if chance < 0.5:
-                await inventory.commit(reservation)
-                await inventory.commit(reservation)  # a repeat changes nothing
-                told["committed"] += 1
-            elif chance < 0.7:
-                await inventory.release(reservation)
-                told["released"] += 1
+            try:
+                if chance < 0.5:
+                    await inventory.commit(reservation)
+                    await inventory.commit(reservation)  # a repeat changes nothing
+                    told["committed"] += 1
+                elif chance < 0.7:
+                    await inventory.release(reservation)
+                    told["released"] += 1
+            except ReservationError:
+                pass  # too late: the hold has ended, and somebody else may have the lamp
 
 
 async def run(url: str) -> bool:

@@ -31,7 +31,7 @@ def test_versions_and_sections(wire: Wire) -> None:
         "Cluster",
         "Keyspace",
         "NoriKV",
-        "Vectors",  # what modules say comes last
+        "Vectors",
     ]
     assert info(wire, "server")["redis_version"] == "8.8.0"
     assert set(info(wire, "cpu", "cluster")) == {

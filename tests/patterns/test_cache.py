@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
 from norikv_resp.client import InvalidArgumentError, NoriKVClient, WrongTypeError
-from norikv_resp.patterns import CachedClient
+from norikv_resp.patterns import CachedClient, cache
 from tests.patterns.conftest import Run
 from tests.patterns.crew import Crew, shaky
 from tests.support.server import ServerProcess
@@ -138,6 +139,29 @@ def test_errors_of_the_server_reach_the_caller_alone(run: Run) -> None:
                 cached.get("good", int), cached.get("index", int), return_exceptions=True
             )
             assert good == 1 and isinstance(bad, WrongTypeError)
+
+    run(steps)
+
+
+def test_a_reading_that_arrives_after_the_word_of_its_change_is_not_kept(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def steps(client: NoriKVClient) -> None:
+        exchange = cache._Link.exchange
+
+        async def overtaken(link: cache._Link, commands: Any) -> list[Any]:
+            replies = await exchange(link, commands)
+            await client.put("k", b"2")
+            while cached.get_stats().invalidations < 1 and cached._unchanged:
+                await asyncio.sleep(0.005)
+            return replies
+
+        async with CachedClient(client, 60_000, 10) as cached:
+            await client.put("k", b"1")
+            monkeypatch.setattr(cache._Link, "exchange", overtaken)
+            assert await asyncio.wait_for(cached.get("k", int), 10) == 1
+            monkeypatch.undo()
+            assert await cached.get("k", int) == 2
 
     run(steps)
 

@@ -106,12 +106,12 @@ def test_remaining_and_reset_are_right(run: Run, slices: int | None) -> None:
         reset_at = resets.pop()
         assert 1200 - 1 <= reset_at - results[0].server_now <= 1200 + config.grain
         other = RateLimiter(client)
-        while await server_time(client) < reset_at - 15:
-            assert not (await other.check_limit("u", config)).allowed
-            await asyncio.sleep(0.005)
-        await asyncio.sleep((reset_at - await server_time(client)) / 1000 + 0.002)
         last = await other.check_limit("u", config)
-        assert last.allowed and last.remaining == 0
+        while not last.allowed:
+            assert last.reset_at == reset_at
+            await asyncio.sleep(0.005)
+            last = await other.check_limit("u", config)
+        assert last.server_now >= reset_at
         assert last["reset_at"] == last.reset_at > reset_at
 
     run(steps)
