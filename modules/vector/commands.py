@@ -100,9 +100,8 @@ def _parse_vadd(request: Request) -> list[Any]:
 def _parse_options(request: Request, at: int) -> _Options:
     given = scan(request, at, _ADD_FLAGS, _ADD_VALUES, INVALID_OPTION_AFTER_ELEMENT)
     quantisation = None
-    for option, number in QUANTISATION_OPTIONS.items():
-        if option in given:
-            quantisation = number
+    for option in given:
+        quantisation = QUANTISATION_OPTIONS.get(option, quantisation)
     return _Options(
         quantisation,
         given.get(b"M"),

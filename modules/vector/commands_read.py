@@ -227,7 +227,8 @@ def _parse_vrandmember(request: Request) -> list[Any]:
     group="module",
     flags=READONLY,
     summary="Returns elements chosen at random; a negative count allows repetitions.",
-    complexity="O(N), N the elements returned; O(size) for a large part of the set",
+    complexity="O(N), N the elements returned; O(size) for a large part of the set, and of one "
+    "whose elements were replaced or removed many times",
     args=(KEY, Int("count", optional=True)),
     parse=_parse_vrandmember,
 )
@@ -236,7 +237,7 @@ def vrandmember(ctx: Context, key: bytes, count: int | None) -> bytes | list[byt
     if vector_set is None or not vector_set.count:
         return None if count is None else []
     if count is None:
-        return Members(ctx.keys, vector_set).random_id(vector_set.next_label)
+        return _random_ids(ctx.keys, vector_set, 1)[0]
     if count < -MOST_RANDOM:
         raise RANDOM_COUNT_TOO_LARGE
     return _random_ids(ctx.keys, vector_set, count)
@@ -245,16 +246,18 @@ def vrandmember(ctx: Context, key: bytes, count: int | None) -> bytes | list[byt
 def _random_ids(keys: Database, vector_set: model.VectorSet, count: int) -> list[bytes]:
     members = Members(keys, vector_set)
     wanted = abs(count) if count < 0 else min(count, vector_set.count)
-    if wanted * 8 > vector_set.count:
+    # One try finds an element with a probability of elements / labels given out; a list of all
+    # ids costs as much as some tries for each.
+    if wanted * vector_set.next_label * 8 > vector_set.count**2:
         everything = members.ids(b"", None, None)
         if count < 0:
             return random.choices(everything, k=wanted)
         return random.sample(everything, min(wanted, len(everything)))
     if count < 0:
-        return [members.random_id(vector_set.next_label) for _ in range(wanted)]
+        return [members.random_id(vector_set) for _ in range(wanted)]
     chosen: dict[bytes, None] = {}
     while len(chosen) < wanted:
-        chosen[members.random_id(vector_set.next_label)] = None
+        chosen[members.random_id(vector_set)] = None
     return list(chosen)
 
 

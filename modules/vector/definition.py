@@ -97,12 +97,14 @@ def scan(
 ) -> dict[bytes, Any]:
     """The options from word *at* on: those in *flags* as True, those in *values* converted.
 
-    *error* for any other word, and for an option that lacks its value. Of several the last counts.
+    *error* for any other word, and for an option that lacks its value. Of several the last counts,
+    and its place is that of the last.
     """
     found: dict[bytes, Any] = {}
     end = len(request)
     while at < end:
         option = request[at].upper()
+        found.pop(option, None)
         if option in flags:
             found[option] = True
             at += 1

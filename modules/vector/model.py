@@ -14,6 +14,7 @@ from norikv_resp.keyspace import prefix_end
 from norikv_resp.vector_rows import (
     LONGEST_ID,
     MEMBER,
+    VECTOR,
     Definition,
     attributes_row,
     decode_attributes,
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 #: Rows that one read of a walk over a set fetches.
 PAGE = 512
 
-#: Labels that are tried before a random pick takes the next living one.
-_TRIES = 100
+#: A random pick takes the next living label after trying so many times as many as it needs usually.
+_PATIENCE = 10
 
 
 class VectorSet(NamedTuple):
@@ -158,23 +159,24 @@ class Members:
 
     def vectors(self, first: int = 1) -> Iterator[list[tuple[bytes, bytes]]]:
         """The rows of vectors from a label on, in pages, by label; see ``label_of_row``."""
-        low, high = vector_row(first), prefix_end(b"v")
+        low, high = vector_row(first), prefix_end(VECTOR)
         while page := self.elements.range(low, high, limit=PAGE):
             yield page
             low = page[-1][0] + b"\0"
 
-    def random_id(self, next_label: int) -> bytes:
-        """The id of an element chosen at random; the set must not be empty.
+    def random_id(self, vector_set: VectorSet) -> bytes:
+        """The id of an element chosen at random, each equally likely; the set must not be empty.
 
-        Each is equally likely while one label in a hundred is alive.
+        O(labels given out / elements).
         """
-        for _ in range(_TRIES):
-            found = self.vector(random.randrange(1, next_label))
+        end = vector_set.next_label
+        for _ in range(_PATIENCE * (end // vector_set.count + 1)):
+            found = self.vector(random.randrange(1, end))
             if found is not None:
                 return found[1]
-        low = vector_row(random.randrange(1, next_label))
-        rows = self.elements.range(low, prefix_end(b"v"), limit=1)
-        rows = rows or self.elements.range(b"v", prefix_end(b"v"), limit=1)
+        low = vector_row(random.randrange(1, end))
+        rows = self.elements.range(low, prefix_end(VECTOR), limit=1)
+        rows = rows or self.elements.range(VECTOR, prefix_end(VECTOR), limit=1)
         return split_vector(rows[0][1], self.dimensions)[1]
 
     # ---- changing

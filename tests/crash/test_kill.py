@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.crash.ledger import Ledger, Operation
-from tests.support.effort import EFFORT, seeded
+from tests.support.effort import patience, scaled, seeded
 from tests.support.load import ConnectionLostError, LoadClient
 from tests.support.server import LATE_LOG, SMALL_SIZES, ServerProcess
 from tests.support.versions import Version
@@ -62,14 +62,14 @@ async def load_then_kill(
 
 
 @pytest.mark.slow
-@pytest.mark.limit(180 * EFFORT)
+@pytest.mark.limit(patience(180))
 def test_acknowledged_writes_survive_kill(start_server: StartServer) -> None:
     rng = seeded()
     ledgers = [Ledger(number) for number in range(CLIENTS)]
     server = start_server()
     term = 0
     kills = 0
-    for number in range(14 * EFFORT):
+    for number in range(scaled(14)):
         asyncio.run(load_then_kill(server, ledgers, rng, rng.uniform(0.1, 0.8)))
         kills += 1
         server.options = {"appendfsync": POLICIES[number % len(POLICIES)]}
@@ -94,7 +94,7 @@ def test_acknowledged_writes_survive_kill(start_server: StartServer) -> None:
         term = version.term
     total = sum(ledger.acknowledged for ledger in ledgers)
     print(f"{kills} kills, {total} operations of {CLIENTS} clients")
-    assert total > 100 * EFFORT
+    assert total > scaled(100)
 
 
 @pytest.mark.limit(60)

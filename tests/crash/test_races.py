@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.crash.history import Attempt, Seen, check
-from tests.support.effort import EFFORT, seeded
+from tests.support.effort import patience, scaled, seeded
 from tests.support.load import ConnectionLostError, LoadClient
 from tests.support.resp import ErrorReply
 from tests.support.server import ServerProcess
@@ -168,12 +168,12 @@ async def race(server: ServerProcess, record: Record, rng: random.Random, kills:
 
 
 @pytest.mark.slow
-@pytest.mark.limit(150 * EFFORT)
+@pytest.mark.limit(patience(150))
 def test_races_have_one_winner_and_tokens_run_once(start_server: StartServer) -> None:
     rng = seeded()
     server = start_server()
     record = Record()
-    asyncio.run(race(server, record, rng, KILLS * EFFORT))
+    asyncio.run(race(server, record, rng, scaled(KILLS)))
     with server.wire() as wire:
         for key in KEYS:
             invoked = time.monotonic()
@@ -188,4 +188,4 @@ def test_races_have_one_winner_and_tokens_run_once(start_server: StartServer) ->
     terms = {attempt.won.term for attempt in record.attempts if attempt.won is not None}
     print(f"{len(record.attempts)} attempts, {won} won, over {len(terms)} terms, {total} counted")
     assert won > 50
-    assert len(terms) > KILLS * EFFORT // 2
+    assert len(terms) > scaled(KILLS) // 2

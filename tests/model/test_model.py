@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from tests.conftest import StartServer
 from tests.model.driver import Driver
-from tests.support.effort import EFFORT, examples, seeded
+from tests.support.effort import examples, patience, scaled, seeded
 from tests.support.server import LATE_LOG, SMALL_SIZES, ServerProcess
 
 pytestmark = pytest.mark.norikv
 
 
-@pytest.mark.limit(120 * EFFORT)
+@pytest.mark.limit(patience(120))
 @examples(60)
 @given(
     rng=st.randoms(use_true_random=False), steps=st.integers(1, 40), resp=st.sampled_from([2, 3])
@@ -34,7 +34,7 @@ def test_replies_and_versions_agree(
         driver.close()
 
 
-@pytest.mark.limit(120 * EFFORT)
+@pytest.mark.limit(patience(120))
 @pytest.mark.parametrize(
     "options",
     [
@@ -51,7 +51,7 @@ def test_agreement_survives_restarts(start_server: StartServer, options: dict[st
     server = start_server(**options)
     driver = Driver(server, rng, rng.choice((2, 3)))
     try:
-        for number in range(4 * EFFORT):
+        for number in range(scaled(4)):
             for _ in range(rng.randint(10, 200)):
                 driver.step()
             driver.restart(clean=number % 2 == 1)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.oracle.sequences import TIMES, UNORDERED, Command, Sequences
-from tests.support.effort import EFFORT, examples
+from tests.support.effort import examples, patience
 from tests.support.resp import Reply, Wire
 from tests.support.server import ServerProcess
 
@@ -94,7 +94,7 @@ def _bag(items: Sequence[Reply]) -> list[bytes]:
     return sorted(b"".join(_bag(item.items)) if item.items else item.raw for item in items)
 
 
-@pytest.mark.limit(150 * EFFORT)
+@pytest.mark.limit(patience(150))
 @examples(200)
 @given(
     rng=st.randoms(use_true_random=False), steps=st.integers(1, 50), resp=st.sampled_from([2, 3])

@@ -16,7 +16,7 @@ from norikv_resp.patterns.bank import (
 from norikv_resp.patterns.events import EventStore
 from tests.patterns.conftest import Run
 from tests.patterns.crew import Crew, shaky, stubborn
-from tests.support.effort import EFFORT
+from tests.support.effort import scaled
 from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.norikv
@@ -25,7 +25,7 @@ BALANCE = 130
 AMOUNT = 30
 
 #: Emptied one after the other: it is the end of the money that tills fight for.
-ACCOUNTS = [f"account-{number}" for number in range(16 * EFFORT)]
+ACCOUNTS = [f"account-{number}" for number in range(scaled(16))]
 
 
 async def opened(client: NoriKVClient, name: str, balance: int) -> BankAccountAggregate:

@@ -11,12 +11,12 @@ from norikv_resp.patterns.dedup import DeduplicationResult, DocumentDeduplicator
 from tests.patterns.conftest import Run
 from tests.patterns.crew import Crew, shaky, stubborn
 from tests.patterns.workers_search import EMBEDDER, THRESHOLD, notice
-from tests.support.effort import EFFORT
+from tests.support.effort import scaled
 from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.norikv
 
-TIMES = 25 * EFFORT
+TIMES = scaled(25)
 
 
 def attack(server: ServerProcess, worker: str) -> list[list[object]]:

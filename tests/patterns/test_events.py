@@ -14,12 +14,12 @@ from norikv_resp.patterns.events import Event, EventConflictError, EventStore
 from tests.patterns.conftest import Run
 from tests.patterns.crew import Crew, shaky, stubborn
 from tests.patterns.workers_events import AGGREGATE
-from tests.support.effort import EFFORT
+from tests.support.effort import scaled
 from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.norikv
 
-TIMES = 40 * EFFORT
+TIMES = scaled(40)
 
 
 # -- the attack ----------------------------------------------------------------

@@ -12,12 +12,12 @@ from norikv_resp.patterns.recommend import Preference, RecommendationEngine
 from tests.patterns.conftest import Run
 from tests.patterns.crew import Crew, shaky, stubborn
 from tests.patterns.workers_search import EMBEDDER, PRODUCTS
-from tests.support.effort import EFFORT
+from tests.support.effort import scaled
 from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.norikv
 
-TIMES = 30 * EFFORT
+TIMES = scaled(30)
 
 
 def attack(server: ServerProcess, worker: str) -> list[list[str]]:

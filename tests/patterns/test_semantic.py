@@ -18,12 +18,12 @@ from norikv_resp.patterns.semantic import SearchResult, SemanticSearchEngine
 from tests.patterns.conftest import Run
 from tests.patterns.crew import Crew, shaky, stubborn
 from tests.patterns.workers_search import EMBEDDER
-from tests.support.effort import EFFORT
+from tests.support.effort import scaled
 from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.norikv
 
-TIMES = 60 * EFFORT
+TIMES = scaled(60)
 
 
 def attack(server: ServerProcess, write: str, search: str, times: int = TIMES) -> list[list[str]]:

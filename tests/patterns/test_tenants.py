@@ -34,12 +34,12 @@ from norikv_resp.patterns.tenants import (
 from tests.patterns.conftest import Run
 from tests.patterns.crew import Crew, shaky, stubborn
 from tests.patterns.workers_tenants import TINY
-from tests.support.effort import EFFORT, examples
+from tests.support.effort import examples, scaled
 from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.norikv
 
-TIMES = 40 * EFFORT
+TIMES = scaled(40)
 
 
 async def tenant_of(client: NoriKVClient, name: str = "acme", plan: str = "tiny") -> TenantClient:

@@ -7,8 +7,18 @@ import random
 
 from hypothesis import HealthCheck, settings
 
-#: More of the same for a long run: NORIKV_TEST_EFFORT=10 takes about ten times as long.
-EFFORT = int(os.environ.get("NORIKV_TEST_EFFORT", "1"))
+#: More of the same for a long run: NORIKV_TEST_EFFORT=10 takes about ten times as long, 0.5 half.
+EFFORT = float(os.environ.get("NORIKV_TEST_EFFORT", "1"))
+
+
+def scaled(count: int) -> int:
+    """How often to do what is done *count* times with the usual effort; at least once."""
+    return max(1, round(count * EFFORT))
+
+
+def patience(seconds: float) -> float:
+    """How long a test may take that takes at most *seconds* with the usual effort."""
+    return seconds * max(1.0, EFFORT)
 
 
 def seeded() -> random.Random:
@@ -26,7 +36,7 @@ def seeded() -> random.Random:
 def examples(count: int) -> settings:
     """Hypothesis's settings for tests of which an example is a conversation with a server."""
     return settings(
-        max_examples=count * EFFORT,
+        max_examples=scaled(count),
         deadline=None,
         suppress_health_check=list(HealthCheck),
         print_blob=True,

@@ -362,3 +362,57 @@ def test_random_elements(wire: Wire) -> None:
     assert sorted(wire.ok("VRANDMEMBER", "k", 500)) == sorted(alive)
     assert set(wire.ok("VRANDMEMBER", "k", -2000)) == alive
     assert "out of range" in error(wire, "VRANDMEMBER", "k", -(2**63) + 1)
+
+
+def test_random_elements_of_a_set_whose_elements_were_replaced_many_times(wire: Wire) -> None:
+    names = [b"%d" % number for number in range(20)]
+    words: list[Any] = []
+    for number in range(2000):
+        words += (names[number % 20], fp32(number))
+    for _ in range(2):
+        wire.ok("VMADD", "k", 2000, *words)
+    assert sorted(wire.ok("VRANDMEMBER", "k", 20)) == sorted(names)
+    assert len(set(wire.ok("VRANDMEMBER", "k", 2))) == 2
+    # One that is never drawn in 400 fair draws is a matter of 1e-8.
+    assert {wire.ok("VRANDMEMBER", "k") for _ in range(400)} == set(names)
+
+
+# ---- looking
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "name", "stored"),
+    [
+        ("F32", b"f32", fp32(0.6, 0.8)),
+        ("F16", b"f16", np.array([0.6, 0.8], np.float16).tobytes()),
+        ("BF16", b"bf16", fp32(0.6)[2:] + fp32(0.8)[2:]),
+        ("I8", b"int8", bytes((95, 127))),
+        ("B1", b"bin", bytes((3, 0, 0, 0, 0, 0, 0, 0))),
+    ],
+)
+def test_a_vector_as_its_quantisation_has_it(
+    wire: Wire, quantisation: str, name: bytes, stored: bytes
+) -> None:
+    wire.ok("VCREATE", "k", "DIM", 2, "QUANT", quantisation)
+    wire.ok("VADD", "k", "FP32", fp32(3, 4), "a")
+    assert list(map(float, wire.ok("VEMB", "k", "a"))) == [3, 4]
+    kind, raw, length, *reach = wire.ok("VEMB", "k", "a", "RAW")
+    assert (kind, raw, float(length)) == (name, stored, 5)
+    assert [float(each) for each in reach] == pytest.approx([0.8] if name == b"int8" else [])
+    info = wire.ok("VINFO", "k")
+    fields = info if isinstance(info, dict) else dict(zip(info[::2], info[1::2], strict=True))
+    assert fields[b"quant-type"] == name
+    assert (fields[b"metric"], fields[b"index-type"]) == (b"cosine", b"hnsw")
+
+
+def test_neighbours_of_an_element(connect: Connect) -> None:
+    old, new = connect(2), connect(3)
+    for number in range(8):
+        old.ok("VADD", "k", "FP32", fp32(number, 1), b"%d" % number, "M", 4)
+    old.ok("VADD", "k", "FP32", fp32(6, 1), "six", "M", 4)
+    old.ok("VADD", "k", "FP32", fp32(3, 1), "three", "M", 4)
+    assert old.ok("VLINKS", "k", "3") == [[b"three", b"4", b"5", b"2"]]
+    scores = new.ok("VLINKS", "k", "3", "WITHSCORES")
+    assert list(scores[0]) == [b"three", b"4", b"5", b"2"]
+    assert scores[0][b"three"] == 1.0
+    assert old.ok("VLINKS", "k", "3", "WITHSCORES")[0][::2] == list(scores[0])

@@ -12,12 +12,12 @@ from hypothesis.extra import numpy as arrays
 
 from norikv_resp.vector_rows import COSINE, IP, L2
 from tests.modules import part
-from tests.support.effort import EFFORT
+from tests.support.effort import scaled
 
 exact = part("vector.exact")
 
 numbers = st.floats(-(2.0**60), 2.0**60, width=32, allow_subnormal=False)
-few = settings(max_examples=150 * EFFORT, deadline=None)
+few = settings(max_examples=scaled(150), deadline=None)
 
 
 def naive(metric: int, one: list[float], other: list[float]) -> float:

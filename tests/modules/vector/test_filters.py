@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.modules import part
-from tests.support.effort import EFFORT, seeded
+from tests.support.effort import scaled, seeded
 
 from . import filter_oracle as oracle
 
 filters = part("vector.filters")
 columns = part("vector.columns")
 
-many = settings(max_examples=300 * EFFORT, deadline=None)
+many = settings(max_examples=scaled(300), deadline=None)
 
 
 def matches(expression: str | bytes, document: Any) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import StartServer
-from tests.support.effort import EFFORT, seeded
+from tests.support.effort import scaled, seeded
 from tests.support.faulty_server import FaultyServer
 from tests.support.resp import ErrorReply, Wire
 from tests.support.server import ServerProcess
@@ -74,7 +74,7 @@ def test_every_acknowledged_change_is_seen_by_others_whatever_becomes_of_the_pro
         start = noise(vectors, 150)
         fill(writer, "k", names(150), start)
         model.vectors = dict(zip(names(150), start, strict=True))
-        for _ in range(250 * EFFORT):
+        for _ in range(scaled(250)):
             _step(rng, vectors, model, writer)
             about = rng.choice(list(model.vectors.values())) + 0.05 * noise(vectors, 1)[0]
             model.check(reader, "k", about, rng.choice((None, None, *COLOURS)))
@@ -117,7 +117,7 @@ def test_no_search_fails_or_errs_while_the_process_is_killed_again_and_again(
     ]
     for each in searchers:
         each.start()
-    for kill in range(6 * EFFORT):
+    for kill in range(scaled(6)):
         if kill % 3 == 0:
             served(server)
         time.sleep(rng.random() * 0.6)
@@ -340,7 +340,7 @@ def test_searches_while_the_set_is_dropped_and_made_again(start_server: StartSer
     for each in searchers:
         each.start()
     with server.wire(timeout=30.0) as wire:
-        for round_ in range(12 * EFFORT):
+        for round_ in range(scaled(12)):
             size = (4, 16)[round_ % 2]
             vectors = noise(rng, 120, size)
             fill(wire, "k", [b"d%d-%d" % (size, number) for number in range(120)], vectors)
@@ -536,7 +536,7 @@ def test_many_vectors_under_adds_removals_and_searches_with_kills(
     start_server: StartServer,
 ) -> None:
     rng = seeded()
-    count = 20_000 * min(EFFORT, 5)
+    count = min(scaled(20_000), 100_000)
     server = start_server(vector_small_set=1000)
     vectors = noise(np.random.default_rng(rng.randrange(1 << 32)), count, DIMENSIONS)
     sure: dict[bytes, int] = {}

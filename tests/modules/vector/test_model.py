@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.conftest import StartServer
-from tests.support.effort import EFFORT, seeded
+from tests.support.effort import patience, scaled, seeded
 from tests.support.resp import Wire
 from tests.support.server import ServerProcess
 
@@ -30,6 +31,8 @@ class Driver:
         self.rng = rng
         self.numbers = np.random.default_rng(rng.randrange(1 << 32))
         self.sets: dict[str, Elements] = {}
+        #: What database 1 holds, which commands never look at.
+        self.others: dict[str, Elements] = {}
         self.tokens = 0
         self.wire: Wire = server.wire(3, timeout=30.0)
 
@@ -48,11 +51,13 @@ class Driver:
                 self.repeat,
                 self.rename,
                 self.copy,
+                self.restore,
+                self.swap,
                 self.drop,
                 self.expire,
                 self.flush,
             ),
-            (30, 6, 14, 10, 20, 6, 6, 3, 3, 2, 2, 1),
+            (30, 6, 14, 10, 20, 8, 6, 3, 3, 3, 2, 2, 2, 1),
         )[0]
         step(self.rng.choice(KEYS))
 
@@ -106,9 +111,11 @@ class Driver:
             elements[name] = (elements[name][0], text or None)
 
     def transaction(self, key: str) -> None:
-        """Two additions and a search that sees them; half of them are abandoned."""
-        kept = self.rng.random() < 0.5
+        """Two additions and a search that sees them; some are abandoned, some fail a CHECK."""
+        end = self.rng.choice(("EXEC", "EXEC", "DISCARD", "CHECK"))
+        version = self.wire.ok("VER", key) or b"0"
         self.wire.ok("MULTI")
+        self.wire.call("CHECK", key, "1-0" if end == "CHECK" else version)
         elements = dict(self.sets.get(key, {}))
         for _ in range(2):
             words, name, (vector, text) = self._adding(key)
@@ -117,11 +124,11 @@ class Driver:
             self.wire.call(*words)
             elements[name] = (vector, text)
         self.wire.call("VSEARCH", key, 1, "FP32", vector)
-        if kept:
-            assert self.wire.ok("EXEC")[2][0] == name
+        if end == "EXEC":
+            assert self.wire.ok("EXEC")[3][0] == name
             self.sets[key] = elements
         else:
-            self.wire.ok("DISCARD")
+            assert self.wire.ok("EXEC" if end == "CHECK" else end) in (None, b"OK")
 
     def repeat(self, key: str) -> None:
         """The same addition twice under one token, perhaps with a removal between."""
@@ -153,12 +160,27 @@ class Driver:
             assert self.wire.ok("COPY", key, target, "REPLACE") == 1
             self.sets[target] = dict(self.sets[key])
 
+    def restore(self, key: str) -> None:
+        if key in self.sets:
+            payload = self.wire.ok("DUMP", key)
+            target = self.rng.choice(KEYS)
+            self.wire.ok("RESTORE", target, 0, payload, "REPLACE")
+            self.sets[target] = dict(self.sets[key])
+
+    def swap(self, key: str) -> None:
+        self.wire.ok("SWAPDB", 0, 1)
+        self.sets, self.others = self.others, self.sets
+
     def drop(self, key: str) -> None:
         assert self.wire.ok("VDROP", key) == (key in self.sets)
         self.sets.pop(key, None)
 
     def expire(self, key: str) -> None:
-        assert self.wire.ok("PEXPIREAT", key, 1) == (key in self.sets)
+        soon = self.rng.random() < 0.5
+        words = ("PEXPIRE", key, 2) if soon else ("PEXPIREAT", key, 1)
+        assert self.wire.ok(*words) == (key in self.sets)
+        if soon:
+            time.sleep(0.005)
         self.sets.pop(key, None)
 
     def flush(self, key: str) -> None:
@@ -209,13 +231,13 @@ class Driver:
             self.search(key)
 
 
-@pytest.mark.limit(60 + 60 * EFFORT)
+@pytest.mark.limit(patience(120))
 @pytest.mark.parametrize("small_set", [10, 1000])
 def test_random_sequences_with_kills(start_server: StartServer, small_set: int) -> None:
     """Served by the index process from ten elements on, or all by the server itself."""
     server = start_server(vector_small_set=small_set, hz=100)
     driver = Driver(server, seeded())
-    for _ in range(4 * EFFORT):
+    for _ in range(scaled(4)):
         for _ in range(150):
             driver.step()
         driver.check()

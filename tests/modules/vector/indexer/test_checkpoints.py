@@ -12,7 +12,7 @@ import pytest
 
 from norikv_resp.vector_rows import COSINE, FLAT, HNSW, I8, L2
 from tests.modules import part
-from tests.support.effort import EFFORT, seeded
+from tests.support.effort import scaled, seeded
 
 from .child import CID, HANDLE, Child, Model, definition, messages
 from .conftest import StartChild
@@ -175,7 +175,7 @@ def test_killed_at_any_moment_it_comes_back_with_what_a_checkpoint_covers(
     child = start_child()
     model = Model(definition(DIMENSIONS, ef=40))
     child.attach(model.definition)
-    for _ in range(6 * EFFORT):
+    for _ in range(scaled(6)):
         vectors = clustered(rng.randrange(1 << 32), 600, DIMENSIONS)
         child.add(model.add(vectors), vectors)
         covered = model.next_label - rng.choice([0, 300, 600])
@@ -225,7 +225,7 @@ def test_no_flipped_bit_is_loaded(tmp_path: Path, wanted: Any) -> None:
     _load(tmp_path, CID, wanted)
     rng = seeded()
     paths = [tmp_path / f"{CID}.checkpoint", tmp_path / f"{CID}-1.vectors"]
-    for _ in range(300 * EFFORT):
+    for _ in range(scaled(300)):
         path = rng.choice(paths)
         content = path.read_bytes()
         covered = len(content) if path == paths[0] else 300 * 32

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from norikv_resp.vector_rows import B1, BF16, COSINE, F16, F32, FLAT, HNSW, I8, IP, L2
-from tests.support.effort import EFFORT, seeded
+from tests.support.effort import scaled, seeded
 
 from .child import HANDLE, Array, Child, Model, definition, messages
 
@@ -124,7 +124,7 @@ def test_random_changes_against_a_model(child: Child, metric: int, quantisation:
     model = Model(wanted)
     child.attach(wanted)
     numbers = np.random.default_rng(rng.randrange(1 << 32))
-    for _ in range(60 * EFFORT):
+    for _ in range(scaled(60)):
         draw = rng.random()
         if draw < 0.5 or not model.vectors:
             vectors = clustered(rng.randrange(1 << 32), rng.randint(1, 120), 8)
@@ -157,7 +157,8 @@ def test_a_worn_graph_is_rebuilt_beside_the_searches(child: Child) -> None:
         model.remove([label])
         model.add(vectors[2999 + label][None])
     rebuilding = child.get(messages.Progress, where=lambda each: each.to_rebuild)
-    assert rebuilding.alive == 3000 and rebuilding.rebuilt <= rebuilding.to_rebuild
+    assert 2999 <= rebuilding.alive <= 3000  # one may be on its way
+    assert rebuilding.rebuilt <= rebuilding.to_rebuild
     query = clustered(8, 1, 16)[0]
     model.check(child.search(query, 50, exact=True), model.search(query, 50))
     gone = [2500, 4000]  # while it is rebuilt
