@@ -2,8 +2,8 @@
 
 Operations a second of each pattern with 1, 8 and 64 workers, tasks of one process that share a
 client as the handlers of a web application do, and of the same thing by Lua or by WATCH on
-redis-server; both durable (appendfsync always). Only one server is up at any time, and a ratio is
-this server's rate by the peer's of the same round.
+redis-server; both durable (appendfsync always). Only one server is up at any time, the two of a
+row one after the other, and a ratio is this server's rate by the peer's of the same round.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from norikv_resp.patterns import (
     ShardedCounter,
 )
 from tests.bench.__main__ import machine
-from tests.bench.measure import start_server
+from tests.bench.measure import main_thread_seconds, start_server
+from tests.support.server import ServerProcess
 from tests.support.tools import peer_binary, why_missing
 
 WORKERS = (1, 8, 64)
@@ -43,6 +44,9 @@ WORKERS = (1, 8, 64)
 GOAL = 1.0
 
 Operation = Callable[[int], Awaitable[object]]
+
+#: Seconds since some moment, of whatever kind.
+Clock = Callable[[], float]
 
 
 # -- the patterns ------------------------------------------------------------------
@@ -263,8 +267,8 @@ ROWS = (
 # -- measuring -----------------------------------------------------------------------
 
 
-async def rate(operation: Operation, workers: int, seconds: float) -> float:
-    """Operations a second, after a fifth of the time to warm up."""
+async def rate(operation: Operation, workers: int, seconds: float, clock: Clock) -> float:
+    """Operations a second of *clock*, after a fifth of the time to warm up."""
     done = 0
     number = iter(range(1 << 60))
 
@@ -276,26 +280,34 @@ async def rate(operation: Operation, workers: int, seconds: float) -> float:
         return count
 
     for share in (0.2, 1.0):
-        began = time.perf_counter()
-        end = began + seconds * share
+        began = clock()
+        end = time.perf_counter() + seconds * share
         done = sum(await asyncio.gather(*(work(end) for _ in range(workers))))
-    return done / (time.perf_counter() - began)
+    return done / (clock() - began)
 
 
-async def measured(row: Row, peer: bool, port: int, seconds: float) -> list[float]:
+async def measured(
+    row: Row, peer: bool, server: ServerProcess, seconds: float, by_cpu: bool
+) -> list[float]:
     """The rates of one row on the server that is up, by number of workers."""
+
+    def cpu() -> float:
+        """Seconds used by this process and by the thread that runs the server's commands."""
+        return time.process_time() + main_thread_seconds(server)
+
     rates = []
+    clock = cpu if by_cpu else time.perf_counter
     for workers in WORKERS:
-        url = f"redis://127.0.0.1:{port}"
+        url = f"redis://127.0.0.1:{server.port}"
         if peer:
             pool = BlockingConnectionPool.from_url(url, max_connections=64, timeout=None)
             async with Redis.from_pool(pool) as redis:
                 await redis.flushall()
-                rates.append(await rate(await row.theirs(redis), workers, seconds))
+                rates.append(await rate(await row.theirs(redis), workers, seconds, clock))
         else:
             async with NoriKVClient.from_url(url, max_connections=64) as client:
                 await client.redis.flushall()
-                rates.append(await rate(await row.ours(client), workers, seconds))
+                rates.append(await rate(await row.ours(client), workers, seconds, clock))
     return rates
 
 
@@ -306,6 +318,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="1 round of short runs")
     parser.add_argument(
         "--only", action="append", metavar="TEXT", help="rows with this in the name"
+    )
+    parser.add_argument(
+        "--cpu", action="store_true", help="count per second of CPU time of client and server"
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     args = parser.parse_args(argv)
@@ -321,12 +336,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         row.name: {False: [], True: []} for row in rows
     }
     for number in range(rounds):
-        for peer in (False, True) if number % 2 else (True, False):
-            with start_server(peer, durable=True) as server:
-                for row in rows:
-                    found = asyncio.run(measured(row, peer, server.port, seconds))
-                    figures[row.name][peer].append(found)
-    print("\noperations a second (median), and ours / theirs: median [min, max]")
+        for row in rows:
+            for peer in (False, True) if number % 2 else (True, False):
+                with start_server(peer, durable=True) as server:
+                    found = asyncio.run(measured(row, peer, server, seconds, args.cpu))
+                figures[row.name][peer].append(found)
+    unit = "CPU second" if args.cpu else "second"
+    print(f"\noperations a {unit} (median), and ours / theirs: median [min, max]")
     for row in rows:
         for at, workers in enumerate(WORKERS):
             ours = [each[at] for each in figures[row.name][False]]
