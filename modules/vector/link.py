@@ -14,7 +14,7 @@ from collections.abc import Callable
 from itertools import islice
 from time import monotonic
 
-RECEIVE_BYTES = 1 << 18
+RECEIVE_BYTES = 1 << 16
 
 GATHER = 256
 """Buffers of one sendmsg; the system takes up to 1,024."""

@@ -185,15 +185,15 @@ def format_double(value: float) -> bytes:
     Whole numbers have no point, infinities are ``inf`` and ``-inf``, every NaN is ``nan``. The
     exponent form comes where Redis's fpconv chooses it: ``1.5e-7``, ``1e+20``, ``1.2345678901e+5``.
     """
+    size = abs(value)
+    if 1e-3 <= size < 1e4 and not value.is_integer():  # nearly all
+        return repr(value).encode()
     if isnan(value):
         return b"nan"
     if isinf(value):
         return b"inf" if value > 0 else b"-inf"
-    size = abs(value)
     if size <= _WHOLE and value.is_integer():
         return b"%d" % int(value) if value or copysign(1.0, value) > 0 else b"-0"
-    if 1e-3 <= size < 1e4:
-        return repr(value).encode()
     mantissa, _, power = repr(size).partition("e")
     whole, _, fraction = mantissa.partition(".")
     fraction = fraction.rstrip("0")

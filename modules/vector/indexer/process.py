@@ -58,7 +58,8 @@ from .messages import (
 )
 from .namespace import Namespace, Standing
 
-_RECEIVE = 1 << 18
+#: Python makes larger buffers anew, at five times the cost.
+_RECEIVE = 1 << 16
 
 #: Received between two rounds of searches and adds, about.
 _AT_ONCE = 4 << 20
@@ -71,6 +72,10 @@ _PROGRESS = 0.25
 
 #: Seconds after which what searches and adds have mapped is given back.
 _MAPPED = 1.0
+
+#: Seconds after an answer for which the next search is looked for without sleeping. Being woken
+#: takes longer than searching where cores of a virtual machine go to rest.
+_AWAKE = 0.001
 
 #: Seconds of silence that BUSY breaks.
 _SILENCE = 0.5
@@ -97,6 +102,8 @@ class IndexProcess:
         self._turns: deque[int] = deque()
         self._progress: dict[int, _ProgressOf] = {}
         self._map_until: float | None = None
+        #: Until when the process stays awake for the next search.
+        self._awake_until = 0.0
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             Attach: self._attach,
             Add: self._add,
@@ -141,6 +148,8 @@ class IndexProcess:
 
     def _sleep(self) -> float | None:
         """How long nothing has to be done, seconds; None: for ever."""
+        if time.monotonic() < self._awake_until:
+            return 0.0
         if any(found.has_work or found.is_asked for found in self._sets.values()):
             return 0.0
         due = [each.due for each in self._progress.values() if each.is_wanted]
@@ -184,6 +193,7 @@ class IndexProcess:
 
     def _answer_from(self, found: Namespace, all_: bool) -> None:
         self._channel.send(*found.answers(self._pulse, all_=all_))
+        self._awake_until = time.monotonic() + _AWAKE
 
     def _reads_vectors(self) -> None:
         """See that what is mapped now is given back soon."""

@@ -157,7 +157,8 @@ def test_a_worn_graph_is_rebuilt_beside_the_searches(child: Child) -> None:
         model.remove([label])
         model.add(vectors[2999 + label][None])
     rebuilding = child.get(messages.Progress, where=lambda each: each.to_rebuild)
-    assert rebuilding.alive == 3000 and rebuilding.rebuilt <= rebuilding.to_rebuild
+    assert 2999 <= rebuilding.alive <= 3000  # one may be on its way
+    assert rebuilding.rebuilt <= rebuilding.to_rebuild
     query = clustered(8, 1, 16)[0]
     model.check(child.search(query, 50, exact=True), model.search(query, 50))
     gone = [2500, 4000]  # while it is rebuilt
