@@ -24,7 +24,7 @@ PLAIN = rows.Definition(rows.COSINE, rows.HNSW, rows.F32, rows.MADE, 2, 0, 16, 1
 PROJECTED = PLAIN._replace(flags=rows.MADE | rows.PROJECTED, projected_from=3)
 
 
-def make(path: Path, definition: rows.Definition = PLAIN) -> int:
+def make(data: Data, key: bytes, definition: rows.Definition = PLAIN) -> int:
     """A set of five elements, two of them with attributes, made row by row; its id."""
 
     def change(database: Database) -> int:
@@ -39,11 +39,10 @@ def make(path: Path, definition: rows.Definition = PLAIN) -> int:
             if label < 3:
                 elements.put(rows.attributes_row(label), rows.encode_attributes(b"{}"))
         extra = rows.encode_extra(definition, 6, 2)
-        database.put_record(b"k", VECTORSET, Collection(cid, 5, extra))
+        database.put_record(key, VECTORSET, Collection(cid, 5, extra))
         return cid
 
-    with Data(path) as data:
-        cid: int = data.write(change)
+    cid: int = data.write(change)
     return cid
 
 
@@ -76,50 +75,65 @@ def run(path: Path, *more: str) -> int:
     return check.main([str(path), *more])
 
 
-@pytest.mark.parametrize("what", DAMAGE)
-def test_damaged_rows_are_named_and_mended(what: str, tmp_path: Path, capsys: Said) -> None:
-    changed, said, left = DAMAGE[what]
-    cid = make(tmp_path / "data")
-    assert run(tmp_path / "data") == 0
-    with Data(tmp_path / "data") as data:
-        data.rows({element_prefix(cid) + row: value for row, value in changed.items()})
+def test_damaged_rows_are_named_and_mended(tmp_path: Path, capsys: Said) -> None:
+    path = tmp_path / "data"
+    with Data(path) as data:
+        cids = {what: make(data, what.encode()) for what in DAMAGE}
+    assert run(path) == 0
     capsys.readouterr()
-    assert run(tmp_path / "data") == 1
-    assert said in capsys.readouterr().out
-    assert run(tmp_path / "data", "--repair") == 0
-    assert run(tmp_path / "data") == 0
-    with ServerProcess(directory=tmp_path / "data") as server, server.wire() as wire:
-        assert wire.ok("VCARD", "k") == left
-        ids = wire.ok("VRANGE", "k", "-", "+")
-        assert len(ids) == left
-        for ident in ids:
-            assert len(wire.ok("VEMB", "k", ident)) == 2
-        assert len(wire.ok("VSIM", "k", "VALUES", 2, 1, 1)) == left
-        assert wire.ok("VADD", "k", "VALUES", 2, 1, 1, "another") == 1
+    with Data(path) as data:
+        for what, (changed, _, _) in DAMAGE.items():
+            prefix = element_prefix(cids[what])
+            data.rows({prefix + row: value for row, value in changed.items()})
+    assert run(path) == 1
+    lines = capsys.readouterr().out.splitlines()
+    for what, (_, said, _) in DAMAGE.items():
+        row = element_prefix(cids[what]).hex()
+        assert any(said in line and f"row {row}" in line for line in lines), (what, lines)
+    assert run(path, "--repair") == 0
+    assert run(path) == 0
+    with ServerProcess(directory=path) as server, server.wire() as wire:
+        for what, (_, _, left) in DAMAGE.items():
+            assert wire.ok("VCARD", what) == left, what
+            ids = wire.ok("VRANGE", what, "-", "+")
+            assert len(ids) == left
+            for ident in ids:
+                assert len(wire.ok("VEMB", what, ident)) == 2
+            assert len(wire.ok("VSIM", what, "VALUES", 2, 1, 1)) == left
+            assert wire.ok("VADD", what, "VALUES", 2, 1, 1, "another") == 1
 
 
-@pytest.mark.parametrize(
-    ("count", "next_label", "attributed"), [(4, 6, 2), (5, 3, 2), (5, 6, 0), (99, 1, 99)]
-)
-def test_wrong_counts_are_set_right(
-    tmp_path: Path, capsys: Said, count: int, next_label: int, attributed: int
-) -> None:
-    cid = make(tmp_path / "data")
-    extra = rows.encode_extra(PLAIN, next_label, attributed)
-    with Data(tmp_path / "data") as data:
-        data.write(lambda db: db.put_record(b"k", VECTORSET, Collection(cid, count, extra)))
-    assert run(tmp_path / "data") == 1
-    assert "wrong count" in capsys.readouterr().out
-    assert run(tmp_path / "data", "--repair") == 0
-    with ServerProcess(directory=tmp_path / "data") as server, server.wire() as wire:
-        info: Any = wire.ok("VINFO", "k")
-        found = dict(zip(info[::2], info[1::2], strict=True))
-        assert found[b"size"] == 5 and found[b"attributes-count"] == 2
-        assert found[b"hnsw-max-node-uid"] >= 5
+#: Counts that are wrong: elements, next label, elements with attributes.
+COUNTS = ((4, 6, 2), (5, 3, 2), (5, 6, 0), (99, 1, 99))
+
+
+def test_wrong_counts_are_set_right(tmp_path: Path, capsys: Said) -> None:
+    path = tmp_path / "data"
+
+    def miscount(database: Database) -> None:
+        for number, (count, next_label, attributed) in enumerate(COUNTS):
+            extra = rows.encode_extra(PLAIN, next_label, attributed)
+            value = Collection(cids[number], count, extra)
+            database.put_record(b"%d" % number, VECTORSET, value)
+
+    with Data(path) as data:
+        cids = [make(data, b"%d" % number) for number in range(len(COUNTS))]
+        data.write(miscount)
+    assert run(path) == 1
+    said = [line for line in capsys.readouterr().out.splitlines() if "DAMAGE  wrong count" in line]
+    assert len(said) == len(COUNTS)
+    assert run(path, "--repair") == 0
+    with ServerProcess(directory=path) as server, server.wire() as wire:
+        for number in range(len(COUNTS)):
+            info: Any = wire.ok("VINFO", number)
+            found = dict(zip(info[::2], info[1::2], strict=True))
+            assert found[b"size"] == 5 and found[b"attributes-count"] == 2
+            assert found[b"hnsw-max-node-uid"] >= 5
 
 
 def test_a_projection_that_is_incomplete(tmp_path: Path, capsys: Said) -> None:
-    cid = make(tmp_path / "data", PROJECTED)
+    with Data(tmp_path / "data") as data:
+        cid = make(data, b"k", PROJECTED)
     assert run(tmp_path / "data") == 0
     with Data(tmp_path / "data") as data:
         data.rows({element_prefix(cid) + rows.projection_row(1): b""})

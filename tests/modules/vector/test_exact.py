@@ -65,8 +65,16 @@ def test_nearest_are_the_nearest(
     found = exact.nearest(metric, matrix, labels, query, count)
     true = exact.true_distances(metric, matrix, query).tolist()
     expected = sorted((distance, row) for row, distance in enumerate(true))[:count]
-    assert [distance for distance, _ in found] == [distance for distance, _ in expected]
-    assert [row for _, row in found] == [row for _, row in expected]
+    if len(matrix) <= count + exact.SLACK:
+        assert found == expected
+    else:  # Of very many that are nearly as far, single precision may choose others.
+        lengths = np.linalg.norm(matrix.astype(np.float64), axis=1)
+        size = float(lengths.max() * np.linalg.norm(query.astype(np.float64)))
+        nearly = 1e-5 * max(1.0, size, *map(abs, true))
+        assert found == sorted({(true[row], row) for _, row in found})
+        assert [each[0] for each in found] == pytest.approx(
+            [each[0] for each in expected], abs=nearly
+        )
     radius = expected[len(expected) // 2][0]
     bounded = exact.nearest(metric, matrix, labels, query, count, radius)
     assert bounded == [each for each in found if each[0] <= radius]

@@ -237,7 +237,7 @@ def test_random_sequences_with_kills(start_server: StartServer, small_set: int) 
     """Served by the index process from ten elements on, or all by the server itself."""
     server = start_server(vector_small_set=small_set, hz=100)
     driver = Driver(server, seeded())
-    for _ in range(scaled(4)):
+    for _ in range(scaled(3)):
         for _ in range(150):
             driver.step()
         driver.check()
