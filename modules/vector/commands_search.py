@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from asyncio import CancelledError, Future
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from norikv_resp.command import (
@@ -128,7 +129,7 @@ def _query(
 
 def _search(
     ctx: Context, key: bytes, vector_set: VectorSet, query: Query, answer: Answer
-) -> Any | Awaitable[Any]:
+) -> Any | Future[Any]:
     """What *answer* makes of the hits, now or later."""
     found = engine.search(ctx, key, vector_set, query)
     if isinstance(found, list):
@@ -136,13 +137,28 @@ def _search(
     return _answer_later(ctx.keys, key, vector_set.cid, found, answer)
 
 
-async def _answer_later(
-    keys: Database, key: bytes, cid: int, found: Awaitable[list[Hit]], answer: Answer
-) -> Any:
-    hits = await found
-    record = keys.get(key)
-    alive = record is not None and record.type == VECTORSET and model.decode(record).cid == cid
-    return answer(hits if alive else [])
+def _answer_later(
+    keys: Database, key: bytes, cid: int, found: Future[list[Hit]], answer: Answer
+) -> Future[Any]:
+    """The reply, once the hits are there. Without a task, which would cost two more loop turns."""
+    reply: Future[Any] = found.get_loop().create_future()
+
+    def finish(found: Future[list[Hit]]) -> None:
+        if reply.done():
+            return
+        try:
+            hits = found.result()
+            record = keys.get(key)
+            if record is None or record.type != VECTORSET or model.decode(record).cid != cid:
+                hits = []
+            reply.set_result(answer(hits))
+        except CancelledError:
+            reply.cancel()
+        except Exception as error:
+            reply.set_exception(error)
+
+    found.add_done_callback(finish)
+    return reply
 
 
 # --------------------------------------------------------------------------

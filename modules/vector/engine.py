@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -248,7 +248,7 @@ class Engine:
 
     def search(
         self, ctx: Context, key: bytes, vector_set: VectorSet, query: Query
-    ) -> Hits | Awaitable[Hits]:
+    ) -> Hits | Answer:
         """The nearest elements, nearest first, equal ones in the order of their labels.
 
         A list at once for a small set, and inside a transaction.
