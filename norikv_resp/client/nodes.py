@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,12 +18,8 @@ from norikv_resp.client.errors import (
     NoriKVError,
 )
 from norikv_resp.client.replies import as_resp2, error_of
+from norikv_resp.client.timeouts import timeout
 from norikv_resp.client.types import ClientConfig
-
-if sys.version_info >= (3, 11):
-    from asyncio import timeout
-else:
-    from async_timeout import timeout
 
 #: A command as it is sent.
 Request = Sequence[bytes]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 import uuid
 from collections import OrderedDict
@@ -19,13 +18,9 @@ from redis.asyncio import ConnectionPool
 from norikv_resp.client import ConnectionError as DisconnectedError
 from norikv_resp.client import InvalidArgumentError, Version
 from norikv_resp.client.replies import error_of
+from norikv_resp.client.timeouts import timeout
 from norikv_resp.patterns.combining import Combiner
 from norikv_resp.patterns.retry import OUTAGE, Attempts
-
-if sys.version_info >= (3, 11):
-    from asyncio import timeout
-else:
-    from async_timeout import timeout
 
 if TYPE_CHECKING:
     from norikv_resp.client import NoriKVClient, Word

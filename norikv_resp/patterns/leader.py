@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,12 +18,8 @@ from norikv_resp.client import (
     TransientError,
     Version,
 )
+from norikv_resp.client.timeouts import timeout
 from norikv_resp.patterns.combining import Combiner
-
-if sys.version_info >= (3, 11):
-    from asyncio import timeout
-else:
-    from async_timeout import timeout
 
 if TYPE_CHECKING:
     from norikv_resp.client import NoriKVClient, Word

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -30,11 +29,7 @@ from norikv_resp.client import (
     TransientError,
     Version,
 )
-
-if sys.version_info >= (3, 11):
-    from asyncio import timeout
-else:
-    from async_timeout import timeout
+from norikv_resp.client.timeouts import timeout
 
 if TYPE_CHECKING:
     from norikv_resp.client import NoriKVClient

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench.measure import MeasureError, Plan, durable, loading, relaxed
-from tests.bench.rows import BY_NAME, ROWS, Figures, table
+from tests.bench.rows import BY_NAME, ROWS, Figures, add_options, table
 from tests.support.server import ROOT
 from tests.support.tools import peer_binary, redis_benchmark, why_missing
 
@@ -34,14 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="count GET and SET per second of the server's main thread: for a busy machine",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument(
-        "--only",
-        action="append",
-        choices=sorted(BY_NAME),
-        metavar="ROW",
-        help="measure this row; may be given again. Rows: " + ", ".join(BY_NAME),
-    )
+    add_options(parser, BY_NAME)
     args = parser.parse_args(argv)
     if peer_binary() is None:
         print(f"bench: {why_missing('peer')}", file=sys.stderr)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 
 
@@ -83,6 +85,18 @@ ROWS = (
 )
 
 BY_NAME = {row.name: row for row in ROWS}
+
+
+def add_options(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
+    """Let the command line say which of the rows of these *names*, and where figures go."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=sorted(names),
+        metavar="ROW",
+        help="measure this row; may be given again. Rows: " + ", ".join(names),
+    )
 
 
 def table(results: dict[str, Figures], rows: Sequence[Row] = ROWS) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.bench.__main__ import machine
 from tests.bench.measure import MeasureError
-from tests.bench.rows import table
+from tests.bench.rows import add_options, table
 from tests.bench.vectors.data import DIMENSIONS, make
 from tests.bench.vectors.measure import Bench, Plan, has_vector_sets
 from tests.bench.vectors.rows import BY_NAME, ROWS
@@ -35,14 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, help="rounds of what is repeated (3, quick 1)")
     parser.add_argument("--seconds", type=float, help="of one measurement (5, quick 2)")
     parser.add_argument("--plot", action="store_true", help="also draw docs/img/vectors-N.png")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument(
-        "--only",
-        action="append",
-        choices=sorted(BY_NAME),
-        metavar="ROW",
-        help="measure this row; may be given again. Rows: " + ", ".join(BY_NAME),
-    )
+    add_options(parser, BY_NAME)
     args = parser.parse_args(argv)
     if peer_binary() is None:
         print(f"bench-vectors: {why_missing('peer')}", file=sys.stderr)
