@@ -10,7 +10,7 @@ ARGS   ?=
 GENERATORS := norikv_resp.options norikv_resp.command_docs
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint generated docs bench bench-vectors clean
+.PHONY: help run test lint generated docs bench bench-vectors bench-patterns clean
 .DELETE_ON_ERROR:
 
 help: ## show this list

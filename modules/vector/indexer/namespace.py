@@ -238,6 +238,11 @@ class Namespace:
     # -- work beside
 
     @property
+    def is_rebuilding(self) -> bool:
+        """Whether a following generation is being filled."""
+        return self._following is not None
+
+    @property
     def has_work(self) -> bool:
         """Whether `work` has anything to do."""
         return self.current.pending > 0 or self._following is not None or self._is_worn()

@@ -169,7 +169,11 @@ class IndexProcess:
 
     def _work_on(self, handle: int) -> None:
         self._reads_vectors()
-        self._progress[handle].added(self._sets[handle].work())
+        found, progress = self._sets[handle], self._progress[handle]
+        was_rebuilding = found.is_rebuilding
+        progress.added(found.work())
+        if found.is_rebuilding and not was_rebuilding:
+            progress.due = time.monotonic()  # the shortest rebuilding is reported as well
 
     def _report(self) -> None:
         now = time.monotonic()
