@@ -81,10 +81,11 @@ class _Options(NamedTuple):
     ef: int | None = None
     attributes: bytes | None = None
     withver: bool = False
+    only_into_existing: bool = False
 
 
 _NO_OPTIONS = _Options()
-_ADD_FLAGS = frozenset((b"CAS", b"WITHVER", *QUANTISATION_OPTIONS))
+_ADD_FLAGS = frozenset((b"CAS", b"WITHVER", b"XX", *QUANTISATION_OPTIONS))
 _ADD_VALUES: dict[bytes, Convert] = {b"EF": to_ef, b"M": to_m, b"SETATTR": bytes}
 
 
@@ -108,6 +109,7 @@ def _parse_options(request: Request, at: int) -> _Options:
         given.get(b"EF"),
         given.get(b"SETATTR"),
         b"WITHVER" in given,
+        b"XX" in given,
     )
 
 
@@ -145,6 +147,7 @@ def _idem_in_vadd(request: Request) -> int:
         Bytes("attributes", token="SETATTR", optional=True),
         Int("numlinks", token="M", optional=True),
         Idem(),
+        Token("XX"),
         Token("WITHVER"),
     ),
     parse=_parse_vadd,
@@ -152,10 +155,12 @@ def _idem_in_vadd(request: Request) -> int:
 )
 def vadd(
     ctx: Context, key: bytes, vector: Specification, element: bytes, options: _Options
-) -> bool | bytes:
+) -> bool | bytes | None:
     keys = ctx.keys
     vector_set = model.find(keys, key)
     model.check_id(element)
+    if vector_set is None and options.only_into_existing:
+        return None
     if vector_set is None:
         definition = implied(vector, options.quantisation, options.m, options.ef)
         raw = _finite(vector.floats)

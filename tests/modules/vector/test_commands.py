@@ -219,6 +219,21 @@ def test_projections_are_kept_over_a_restart(start_server: StartServer) -> None:
 # ---- keys
 
 
+def test_xx_adds_only_to_a_set_that_is_there(wire: Wire) -> None:
+    add = ("VADD", "k", "FP32", fp32(1, 2), "a", "XX")
+    assert wire.ok(*add) is None and wire.ok(*add, "WITHVER") is None
+    assert wire.ok("EXISTS", "k") == 0
+    wire.ok("VCREATE", "k", "DIM", 2, "METRIC", "L2")
+    assert wire.ok(*add) == 1 and wire.ok(*add) == 0
+    assert wire.ok(*add, "IDEM", "t", "WITHVER") == wire.ok("VER", "k")
+    wire.ok("VDROP", "k")
+    assert wire.ok(*add, "IDEM", "u") is None
+    wire.ok("VCREATE", "k", "DIM", 2)
+    assert wire.ok(*add, "IDEM", "u") == 1  # a refusal is not what happened once
+    wire.ok("SET", "s", "v")
+    assert error(wire, "VADD", "s", "FP32", fp32(1, 2), "a", "XX").startswith("WRONGTYPE")
+
+
 def test_versions_and_tokens(wire: Wire) -> None:
     version = wire.ok("VADD", "k", "FP32", fp32(1, 2), "a", "WITHVER")
     assert version == wire.ok("VER", "k")
