@@ -87,8 +87,6 @@ class NoriKVClient:
         self._nodes = nodes_of(config) if redis is None else Nodes([Node.over(redis, limit)])
         self._policy = RetryPolicy(config.retry, self._nodes, config.attempt_seconds)
         self._kinds = Kinds(self._ask)
-        #: Vector indexes that are known to exist.
-        self._indexes: set[str] = set()
         self._connected = False
 
     @classmethod
@@ -298,16 +296,13 @@ class NoriKVClient:
         request = vectors.create(namespace, dimensions, distance, index_type)
         token = options.idempotency_key if options else None
         with vectors.translated(namespace):
-            created = await self._write(request, token)
-        self._indexes.add(namespace)
-        return bool(created)
+            return bool(await self._write(request, token))
 
     async def vector_drop_index(
         self, namespace: str, options: DropVectorIndexOptions | None = None
     ) -> bool:
         """Drop a vector index with its vectors. Returns whether there was one."""
         token = options.idempotency_key if options else None
-        self._indexes.discard(namespace)
         return bool(await self._write(vectors.drop(namespace), token))
 
     async def vector_insert(
@@ -319,8 +314,7 @@ class NoriKVClient:
     ) -> Version:
         """Insert a vector, or replace the one of that id.
 
-        The next search of any client finds it. Whether the index exists is asked once: if somebody
-        else drops it later, the insert makes one with the defaults of VADD.
+        The next search of any client finds it.
 
         Returns:
             The version that the write made: that of the whole index.
@@ -331,12 +325,11 @@ class NoriKVClient:
         """
         request = vectors.insert(namespace, id, vector)
         token = options.idempotency_key if options else None
-        if namespace not in self._indexes:
-            if await self._send(vectors.information(namespace)) is None:
-                raise VectorIndexNotFoundError(f"no such vector index: {namespace}", namespace)
-            self._indexes.add(namespace)
         with vectors.translated(namespace):
-            return Version.parse(await self._write(request, token))
+            version = await self._write(request, token)
+        if version is None:
+            raise VectorIndexNotFoundError(f"no such vector index: {namespace}", namespace)
+        return Version.parse(version)
 
     async def vector_delete(
         self,

@@ -41,9 +41,9 @@ def drop(namespace: str) -> list[bytes]:
 
 
 def insert(namespace: str, element: str, vector: Sequence[float]) -> list[bytes]:
-    """VADD."""
+    """VADD, which replies None when there is no such index."""
     words = [b"VADD", _name(namespace, "namespace"), b"FP32", packed(vector)]
-    return [*words, _name(element, "id"), b"WITHVER"]
+    return [*words, _name(element, "id"), b"XX", b"WITHVER"]
 
 
 def delete(namespace: str, element: str) -> list[bytes]:
@@ -56,17 +56,13 @@ def get(namespace: str, element: str) -> list[bytes]:
     return [b"VEMB", _name(namespace, "namespace"), _name(element, "id")]
 
 
-def information(namespace: str) -> list[bytes]:
-    """VINFO."""
-    return [b"VINFO", _name(namespace, "namespace")]
-
-
 def search(namespace: str, query: Sequence[float], k: int, with_vectors: bool) -> list[list[bytes]]:
     """VINFO, which tells the metric, and VSEARCH."""
     if k <= 0:
         raise InvalidArgumentError("k must be greater than 0")
-    words = [b"VSEARCH", _name(namespace, "namespace"), str(k).encode(), b"FP32", packed(query)]
-    return [information(namespace), [*words, b"WITHVECTORS"] if with_vectors else words]
+    name = _name(namespace, "namespace")
+    words = [b"VSEARCH", name, str(k).encode(), b"FP32", packed(query)]
+    return [[b"VINFO", name], [*words, b"WITHVECTORS"] if with_vectors else words]
 
 
 def packed(vector: Sequence[float]) -> bytes:

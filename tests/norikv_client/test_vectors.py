@@ -135,6 +135,22 @@ def test_an_index_that_is_not_there(run: Run) -> None:
     run(steps)
 
 
+def test_an_insert_makes_no_index_in_the_place_of_one_that_somebody_else_has_dropped(
+    run: Run, make_client: MakeClient
+) -> None:
+    async def steps(client: NoriKVClient) -> None:
+        await client.vector_create_index("v", 3)
+        await client.vector_insert("v", "a", QUERY)
+        async with make_client() as other:
+            assert await other.vector_drop_index("v") is True
+        with pytest.raises(VectorIndexNotFoundError) as caught:
+            await client.vector_insert("v", "a", QUERY)
+        assert caught.value.id == "v"
+        assert await client.execute("EXISTS", "v") == 0
+
+    run(steps)
+
+
 def test_what_does_not_fit(run: Run) -> None:
     async def steps(client: NoriKVClient) -> None:
         await client.vector_create_index("v", 3, DistanceFunction.COSINE, VectorIndexType.HNSW)
