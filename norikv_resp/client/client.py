@@ -22,10 +22,10 @@ from norikv_resp.client.errors import (
     VectorIndexNotFoundError,
     VersionMismatchError,
 )
+from norikv_resp.client.hash import get_shard_for_key, key_to_bytes, value_to_bytes
 from norikv_resp.client.kinds import Kind, Kinds
 from norikv_resp.client.nodes import Node, Nodes, Request, nodes_of
 from norikv_resp.client.retry import RetryPolicy
-from norikv_resp.client.shards import shard_of
 from norikv_resp.client.types import (
     ABSENT,
     ClientConfig,
@@ -179,7 +179,7 @@ class NoriKVClient:
 
     def get_shard_for_key(self, key: Key) -> int:
         """The shard in which NoriKV would keep *key*; nothing depends on it here."""
-        return shard_of(_key(key), self.config.total_shards)
+        return get_shard_for_key(key, self.config.total_shards)
 
     # -- keys ------------------------------------------------------------------
 
@@ -202,8 +202,8 @@ class NoriKVClient:
             RetryExhaustedError, TransientError: see `execute`.
         """
         chosen = options or PutOptions()
-        name, expected = _key(key), chosen.if_match_version
-        request = [b"SETVER", name, _value(value)]
+        name, expected = key_to_bytes(key), chosen.if_match_version
+        request = [b"SETVER", name, value_to_bytes(value)]
         if chosen.if_not_exists:
             if expected is not None:
                 raise InvalidArgumentError("if_not_exists excludes if_match_version")
@@ -231,7 +231,7 @@ class NoriKVClient:
             WrongTypeError: the key does not hold a string.
             RetryExhaustedError, TransientError: see `execute`.
         """
-        name = _key(key)
+        name = key_to_bytes(key)
         found = await self._send([b"GETVER", name])
         if found is None:
             raise KeyNotFoundError(name)
@@ -253,7 +253,7 @@ class NoriKVClient:
             RetryExhaustedError, TransientError: see `execute`.
         """
         chosen = options or DeleteOptions()
-        name, expected = _key(key), chosen.if_match_version
+        name, expected = key_to_bytes(key), chosen.if_match_version
         request = [b"DELEX", name]
         if expected is not None:
             request += [b"VER", str(expected).encode()]
@@ -464,7 +464,7 @@ class NoriKVClient:
             RetryExhaustedError, TransientError: see `execute`.
         """
         guards = [
-            [b"CHECK", _key(key), _word(version or ABSENT)]
+            [b"CHECK", key_to_bytes(key), _word(version or ABSENT)]
             for key, version in (checks or {}).items()
         ]
         queued = [[_word(word) for word in words] for words in commands]
@@ -538,24 +538,6 @@ def as_client(client: NoriKVClient | Redis) -> NoriKVClient:
 # -- words and replies ---------------------------------------------------------
 
 
-def _key(key: Key) -> bytes:
-    if isinstance(key, str):
-        return key.encode()
-    if isinstance(key, bytes):
-        return key
-    raise InvalidArgumentError(f"a key is str or bytes, not {type(key).__name__}")
-
-
-def _value(value: Value) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return value.encode()
-    if isinstance(value, (bytearray, memoryview)):
-        return bytes(value)
-    raise InvalidArgumentError(f"a value is str or bytes, not {type(value).__name__}")
-
-
 def _word(word: Word) -> bytes:
     if type(word) is str:
         return word.encode()
@@ -565,7 +547,7 @@ def _word(word: Word) -> bytes:
         raise InvalidArgumentError("a word is text, bytes or a number, not bool")
     if isinstance(word, (int, float, Version)):
         return str(word).encode()
-    return _value(word)
+    return value_to_bytes(word)
 
 
 def _raise_first(replies: list[Any]) -> list[Any]:

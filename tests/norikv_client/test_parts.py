@@ -20,10 +20,10 @@ from norikv_resp.client import (
     as_client,
     errors,
 )
+from norikv_resp.client.hash import bytes_to_string, get_shard_for_key, jump_consistent_hash
 from norikv_resp.client.nodes import Nodes
 from norikv_resp.client.replies import as_resp2, error_of
 from norikv_resp.client.retry import RetryPolicy
-from norikv_resp.client.shards import shard_of
 from norikv_resp.client.vectors import packed
 
 # -- versions --------------------------------------------------------------------
@@ -61,11 +61,14 @@ def test_keys_are_in_the_shards_where_norikv_has_them(key: str, shard: int) -> N
 
 def test_a_shard_moves_few_keys_when_one_is_added() -> None:
     keys = [b"key-%d" % number for number in range(1000)]
-    moved = [key for key in keys if shard_of(key, 100) != shard_of(key, 101)]
+    moved = [key for key in keys if get_shard_for_key(key, 100) != get_shard_for_key(key, 101)]
     assert 0 < len(moved) < 40
-    assert all(shard_of(key, 101) == 100 for key in moved)
+    assert all(get_shard_for_key(key, 101) == 100 for key in moved)
     with pytest.raises(InvalidArgumentError):
         NoriKVClient(ClientConfig(["localhost:6379"], total_shards=0))
+    with pytest.raises(ValueError, match="num_buckets"):
+        jump_consistent_hash(7, 0)
+    assert bytes_to_string("tëxt".encode()) == "tëxt"
 
 
 # -- retries ---------------------------------------------------------------------
