@@ -16,7 +16,6 @@ from norikv_resp.client.errors import (
     InvalidArgumentError,
     KeyNotFoundError,
     NoNodesAvailableError,
-    NoriKVError,
     RetryExhaustedError,
     TransientError,
     VectorIndexNotFoundError,
@@ -24,12 +23,14 @@ from norikv_resp.client.errors import (
 )
 from norikv_resp.client.hash import get_shard_for_key, key_to_bytes, value_to_bytes
 from norikv_resp.client.kinds import Kind, Kinds
-from norikv_resp.client.nodes import Node, Nodes, Request, nodes_of
+from norikv_resp.client.nodes import Request, nodes_of, nodes_over
+from norikv_resp.client.replies import exec_reply, exec_results, raise_first, single
 from norikv_resp.client.retry import RetryPolicy
+from norikv_resp.client.topology import Listener
 from norikv_resp.client.types import (
     ABSENT,
     ClientConfig,
-    ClusterNode,
+    ClientStats,
     ClusterView,
     CreateVectorIndexOptions,
     DeleteOptions,
@@ -40,8 +41,7 @@ from norikv_resp.client.types import (
     Key,
     PutOptions,
     RetryConfig,
-    ShardInfo,
-    ShardReplica,
+    RouterStats,
     Value,
     VectorDeleteOptions,
     VectorIndexType,
@@ -83,8 +83,7 @@ class NoriKVClient:
         if wrong is not None:
             raise InvalidArgumentError(wrong)
         self.config = config
-        limit = config.max_connections_per_node
-        self._nodes = nodes_of(config) if redis is None else Nodes([Node.over(redis, limit)])
+        self._nodes = nodes_of(config) if redis is None else nodes_over(redis, config)
         self._policy = RetryPolicy(config.retry, self._nodes, config.attempt_seconds)
         self._kinds = Kinds(self._ask)
         self._connected = False
@@ -167,15 +166,38 @@ class NoriKVClient:
         return self._nodes.current.redis
 
     def get_cluster_view(self) -> ClusterView:
-        """The configured nodes, with the one in use as leader of every shard."""
-        current = self._nodes.current
-        nodes = [
-            ClusterNode(node.address, node.address, "leader" if node is current else "follower")
-            for node in self._nodes
-        ]
-        here = [ShardReplica(current.address, leader=True)]
-        shards = [ShardInfo(number, here) for number in range(self.config.total_shards)]
-        return ClusterView(self._nodes.epoch, nodes, shards)
+        """The configured nodes, with the one in use as leader of every shard unless it is lost."""
+        return self._nodes.topology.view()
+
+    def on_topology_change(self, callback: Listener) -> Callable[[], None]:
+        """Have *callback* called whenever the cluster view has changed.
+
+        What changes it is found out by the client's own requests; one that sends none hears
+        nothing. It changes when the connection to a node is lost or there again, when another
+        node comes into use, and when a put or vector_insert has met a server that was started
+        anew.
+
+        Args:
+            callback: a plain function, called within the event loop in the middle of a request:
+                it should return soon. What it raises is logged and goes no further.
+
+        Returns:
+            A function that ends the subscription; calling it again does nothing.
+        """
+        return self._nodes.topology.subscribe(callback)
+
+    def get_stats(self) -> ClientStats:
+        """What the client has done since it was made, and what it holds open now."""
+        topology = self._nodes.topology.stats()
+        return ClientStats(
+            router=RouterStats(
+                topology.total_nodes, topology.total_shards, topology.cached_leaders
+            ),
+            pool=self._nodes.stats(),
+            topology=topology,
+            requests=self._policy.stats(),
+            closed=self._nodes.closed,
+        )
 
     def get_shard_for_key(self, key: Key) -> int:
         """The shard in which NoriKV would keep *key*; nothing depends on it here."""
@@ -214,7 +236,7 @@ class NoriKVClient:
             request += [b"TTL", _word(chosen.ttl_ms)]
         version = await self._write(request, chosen.idempotency_key)
         if version is not None:
-            return Version.parse(version)
+            return self._written(version)
         if chosen.if_not_exists:
             raise AlreadyExistsError(f"the key exists: {name!r}", name)
         raise await self._mismatch(name, expected)
@@ -329,7 +351,7 @@ class NoriKVClient:
             version = await self._write(request, token)
         if version is None:
             raise VectorIndexNotFoundError(f"no such vector index: {namespace}", namespace)
-        return Version.parse(version)
+        return self._written(version)
 
     async def vector_delete(
         self,
@@ -381,7 +403,7 @@ class NoriKVClient:
         requests = vectors.search(namespace, query, k, with_vectors)
         begun = time.perf_counter()
         with vectors.translated(namespace):
-            information, hits = await self._run(requests, _raise_first, repeatable=True)
+            information, hits = await self._run(requests, raise_first, repeatable=True)
         if information is None:
             raise VectorIndexNotFoundError(f"no such vector index: {namespace}", namespace)
         matches = vectors.matches(information, hits, with_vectors)
@@ -421,7 +443,7 @@ class NoriKVClient:
         kind = await self._kinds.of(request)
         if kind is Kind.WRITE:
             return await self._write(request, None)
-        return await self._run([request], _single, repeatable=kind is not Kind.ONCE)
+        return await self._run([request], single, repeatable=kind is not Kind.ONCE)
 
     async def pipeline(self, commands: Sequence[Sequence[Word]]) -> list[Any]:
         """Send *commands* in one write, each a step of its own; their replies.
@@ -435,7 +457,7 @@ class NoriKVClient:
             RetryExhaustedError, TransientError: see `execute`.
         """
         requests = [[_word(word) for word in words] for words in commands]
-        return list(await self._run(requests, _raise_first, repeatable=True))
+        return list(await self._run(requests, raise_first, repeatable=True))
 
     async def transaction(
         self,
@@ -472,7 +494,7 @@ class NoriKVClient:
         requests = [[b"MULTI"], *guards, *queued, [*under, b"EXEC"]]
         replies = await self._run(
             requests,
-            _exec_results if errors_in_place else _exec_reply,
+            exec_results if errors_in_place else exec_reply,
             repeatable=repeatable,
             token=under[1] if under else None,
         )
@@ -498,14 +520,20 @@ class NoriKVClient:
         under, repeatable = self._token(token)
         return await self._run(
             [[*under, *request]],
-            _single,
+            single,
             repeatable=repeatable,
             token=under[1] if under else None,
         )
 
+    def _written(self, text: bytes) -> Version:
+        """The version that a write made."""
+        version = Version.parse(text)
+        self._nodes.topology.wrote(version)
+        return version
+
     async def _send(self, request: Request) -> Any:
         """Send a read."""
-        return await self._run([request], _single, repeatable=True)
+        return await self._run([request], single, repeatable=True)
 
     async def _ask(self, *request: bytes) -> Any:
         return await self._send(request)
@@ -535,7 +563,7 @@ def as_client(client: NoriKVClient | Redis) -> NoriKVClient:
     raise InvalidArgumentError(f"not a NoriKVClient or redis.asyncio.Redis: {client!r}")
 
 
-# -- words and replies ---------------------------------------------------------
+# -- words ---------------------------------------------------------------------
 
 
 def _word(word: Word) -> bytes:
@@ -548,26 +576,3 @@ def _word(word: Word) -> bytes:
     if isinstance(word, (int, float, Version)):
         return str(word).encode()
     return value_to_bytes(word)
-
-
-def _raise_first(replies: list[Any]) -> list[Any]:
-    for reply in replies:
-        if isinstance(reply, NoriKVError):
-            raise reply
-    return replies
-
-
-def _single(replies: list[Any]) -> Any:
-    return _raise_first(replies)[0]
-
-
-def _exec_results(replies: list[Any]) -> list[Any] | None:
-    """EXEC's reply; the first error of queueing is raised, errors of running are in it."""
-    results: list[Any] | None = _raise_first(replies)[-1]
-    return results
-
-
-def _exec_reply(replies: list[Any]) -> list[Any] | None:
-    """EXEC's reply; the first error of queueing or running is raised."""
-    results = _exec_results(replies)
-    return _raise_first(results) if results is not None else None

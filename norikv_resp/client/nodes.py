@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from redis import exceptions
@@ -16,10 +16,12 @@ from norikv_resp.client.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
     NoriKVError,
+    TransientError,
 )
 from norikv_resp.client.replies import as_resp2, error_of
 from norikv_resp.client.timeouts import timeout
-from norikv_resp.client.types import ClientConfig
+from norikv_resp.client.topology import Topology
+from norikv_resp.client.types import ClientConfig, PoolStats
 
 #: A command as it is sent.
 Request = Sequence[bytes]
@@ -35,21 +37,25 @@ class Node:
         self.address = address
         self.redis = redis
         self.closed = False
-        self._limit = limit
+        #: The last thing heard of it is that there is no connection.
+        self.lost = False
+        #: Round trips that have a connection.
+        self.busy = 0
+        self.limit = limit
+        #: Connections that have been used; the pool keeps and reopens them.
+        self._connections: set[Any] = set()
         self._owned = owned
         self._free = asyncio.Semaphore(limit)
 
-    @classmethod
-    def over(cls, redis: Redis, limit: int) -> Node:
-        """A node that uses the connections of *redis*, which is somebody else's to close."""
-        options = redis.connection_pool.connection_kwargs
-        address = str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
-        return cls(address, redis, min(limit, redis.connection_pool.max_connections), owned=False)
+    @property
+    def open_connections(self) -> int:
+        """Connections that are open, whether a round trip has them or not."""
+        return sum(connection.is_connected for connection in self._connections)
 
     def open(self) -> None:
         """Take up work, perhaps in another event loop."""
         self.closed = False
-        self._free = asyncio.Semaphore(self._limit)
+        self._free = asyncio.Semaphore(self.limit)
 
     async def round_trip(self, requests: Sequence[Request], seconds: float) -> list[Any]:
         """Send *requests* in one write and return their replies.
@@ -70,6 +76,8 @@ class Node:
                 # The time is measured here. redis-py would do it again by asyncio.wait_for, which
                 # up to Python 3.11 loses a cancellation that meets the end of what it waits for.
                 patience, connection.socket_timeout = connection.socket_timeout, None
+                self._connections.add(connection)
+                self.busy += 1
                 try:
                     self._require_open()  # it may have been closed while this waited
                     sent = True
@@ -83,6 +91,7 @@ class Node:
                     await connection.disconnect(nowait=True)
                     raise
                 finally:
+                    self.busy -= 1
                     connection.socket_timeout = patience
                     await pool.release(connection)
         except (asyncio.TimeoutError, exceptions.TimeoutError) as error:
@@ -126,17 +135,13 @@ class Node:
 class Nodes:
     """The addresses of one data set, and which of them is in use."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
+    def __init__(self, nodes: Sequence[Node], total_shards: int) -> None:
         self._nodes = list(nodes)
         self.current = self._nodes[0]
-        #: Grows by one when another node comes into use.
-        self.epoch = 1
+        self.topology = Topology([node.address for node in self._nodes], total_shards)
 
     def __len__(self) -> int:
         return len(self._nodes)
-
-    def __iter__(self) -> Iterator[Node]:
-        return iter(self._nodes)
 
     @property
     def closed(self) -> bool:
@@ -153,11 +158,38 @@ class Nodes:
         for node in self._nodes:
             await node.close()
 
-    def failed(self, node: Node) -> None:
-        """*node* could not serve: use the one after it, unless somebody has moved on already."""
+    def failed(self, node: Node, error: TransientError) -> None:
+        """*node* could not serve: use the one after it, unless somebody has moved on already.
+
+        It counts as lost when there was no connection or it broke; it may merely be slow when
+        there was no answer in time.
+        """
+        if node.closed:
+            return
+        if isinstance(error, ConnectionError):
+            node.lost = True
         if node is self.current and len(self._nodes) > 1:
             self.current = self._nodes[(self._nodes.index(node) + 1) % len(self._nodes)]
-            self.epoch += 1
+        self._report()
+
+    def answered(self, node: Node) -> None:
+        """*node* has replied, whatever it said."""
+        if node.lost:
+            node.lost = False
+            self._report()
+
+    def _report(self) -> None:
+        lost = frozenset(node.address for node in self._nodes if node.lost)
+        self.topology.report(self.current.address, lost)
+
+    def stats(self) -> PoolStats:
+        """The figures of the connections to all nodes."""
+        return PoolStats(
+            active_connections=sum(node.open_connections for node in self._nodes),
+            in_use=sum(node.busy for node in self._nodes),
+            max_connections_per_node=self.current.limit,
+            closed=self.closed,
+        )
 
 
 def nodes_of(config: ClientConfig) -> Nodes:
@@ -165,7 +197,17 @@ def nodes_of(config: ClientConfig) -> Nodes:
     if not config.nodes:
         raise InvalidArgumentError("at least one node address is required")
     limit = config.max_connections_per_node
-    return Nodes([Node(address, _redis(address, config), limit) for address in config.nodes])
+    nodes = [Node(address, _redis(address, config), limit) for address in config.nodes]
+    return Nodes(nodes, config.total_shards)
+
+
+def nodes_over(redis: Redis, config: ClientConfig) -> Nodes:
+    """One node that uses the connections of *redis*, which is somebody else's to close."""
+    pool = redis.connection_pool
+    options = pool.connection_kwargs
+    address = str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
+    limit = min(config.max_connections_per_node, pool.max_connections)
+    return Nodes([Node(address, redis, limit, owned=False)], config.total_shards)
 
 
 def _redis(address: str, config: ClientConfig) -> Redis:

@@ -88,3 +88,31 @@ def as_resp2(reply: Any) -> Any:
     if isinstance(reply, Exception):
         return error_of(reply) or NoriKVError(str(reply))
     return reply
+
+
+# -- of several commands ---------------------------------------------------------
+
+
+def raise_first(replies: list[Any]) -> list[Any]:
+    """*replies*, or the first error among them raised."""
+    for reply in replies:
+        if isinstance(reply, NoriKVError):
+            raise reply
+    return replies
+
+
+def single(replies: list[Any]) -> Any:
+    """The reply to the only command."""
+    return raise_first(replies)[0]
+
+
+def exec_results(replies: list[Any]) -> list[Any] | None:
+    """EXEC's reply; the first error of queueing is raised, errors of running are in it."""
+    results: list[Any] | None = raise_first(replies)[-1]
+    return results
+
+
+def exec_reply(replies: list[Any]) -> list[Any] | None:
+    """EXEC's reply; the first error of queueing or running is raised."""
+    results = exec_results(replies)
+    return raise_first(results) if results is not None else None

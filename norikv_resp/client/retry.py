@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from norikv_resp.client.errors import (
     ConnectionError,
     DeadlineExceededError,
+    NoriKVError,
     NotLeaderError,
     RetryExhaustedError,
     TransientError,
 )
 from norikv_resp.client.nodes import Nodes, Request
-from norikv_resp.client.types import RetryConfig
+from norikv_resp.client.types import RequestStats, RetryConfig
 
 T = TypeVar("T")
 
@@ -27,6 +29,8 @@ class RetryPolicy:
         self.config = config
         self._nodes = nodes
         self._attempt_seconds = attempt_seconds
+        self._begun = self._ended = self._retries = 0
+        self._errors: Counter[str] = Counter()
 
     async def run(
         self,
@@ -46,6 +50,22 @@ class RetryPolicy:
             TransientError: after the only attempt.
             NoriKVError: at once, if it cannot pass.
         """
+        self._begun += 1
+        try:
+            return await self._run(requests, parse, repeatable, token)
+        except NoriKVError as error:
+            self._errors[error.code or type(error).__name__] += 1
+            raise
+        finally:
+            self._ended += 1
+
+    async def _run(
+        self,
+        requests: Sequence[Request],
+        parse: Callable[[list[Any]], T],
+        repeatable: bool,
+        token: bytes | None,
+    ) -> T:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.config.deadline_ms / 1000
         attempts = 0
@@ -69,6 +89,7 @@ class RetryPolicy:
                     if attempts == 1:
                         raise
                     raise _exhausted(attempts, error, token) from error
+                self._retries += 1
                 await asyncio.sleep(pause)
 
     async def _on_any_node(
@@ -80,13 +101,25 @@ class RetryPolicy:
             node = self._nodes.current
             seconds = min(self._attempt_seconds, deadline - loop.time())
             try:
-                return parse(await node.round_trip(requests, seconds))
+                replies = await node.round_trip(requests, seconds)
+                self._nodes.answered(node)
+                return parse(replies)
             except TransientError as error:
-                self._nodes.failed(node)
+                self._nodes.failed(node, error)
                 unreached = isinstance(error, (ConnectionError, DeadlineExceededError))
                 if error.outcome_unknown or not unreached or not left:
                     raise
         raise AssertionError("there is at least one node")
+
+    def stats(self) -> RequestStats:
+        """The requests so far."""
+        return RequestStats(
+            total=self._begun,
+            in_progress=self._begun - self._ended,
+            retries=self._retries,
+            failed=self._errors.total(),
+            errors=dict(self._errors),
+        )
 
     def pause(self, attempts: int) -> float:
         """Seconds to wait after that many attempts."""

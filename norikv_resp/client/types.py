@@ -208,11 +208,115 @@ class ShardInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class ClusterView:
-    """What the client knows of the cluster. ``epoch`` grows when another node comes into use."""
+    """What the client knows of the cluster. ``epoch`` grows by one whenever that changes."""
 
     epoch: int
     nodes: list[ClusterNode]
     shards: list[ShardInfo]
+
+
+class LeaderChange(NamedTuple):
+    """The addresses that led a shard before and that lead it now; None for nobody."""
+
+    old_leader: str | None
+    new_leader: str | None
+
+
+@dataclass(frozen=True)
+class TopologyChangeEvent:
+    """What has changed in the cluster view.
+
+    Attributes:
+        previous_epoch: the epoch of the view before.
+        current_epoch: the epoch of the view now.
+        added_nodes: addresses that were lost and have answered again.
+        removed_nodes: addresses that could not be reached, or whose connection broke.
+        leader_changes: shards whose leader is another one: all of them, or none.
+    """
+
+    previous_epoch: int | None
+    current_epoch: int
+    added_nodes: list[str]
+    removed_nodes: list[str]
+    leader_changes: dict[int, LeaderChange]
+
+
+# -- figures -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RouterStats:
+    """The nodes and shards between which the client chooses."""
+
+    total_nodes: int
+    total_shards: int
+    cached_leaders: int
+
+    @property
+    def cache_hit_ratio(self) -> float:
+        """The part of the shards whose leader is known, from 0 to 1."""
+        return self.cached_leaders / self.total_shards
+
+
+@dataclass(frozen=True)
+class PoolStats:
+    """The client's connections.
+
+    Attributes:
+        active_connections: connections that are open, over all nodes.
+        in_use: those of them that a request has at the moment.
+        max_connections_per_node: how many there can be to one node.
+        closed: whether the pool takes no requests.
+    """
+
+    active_connections: int
+    in_use: int
+    max_connections_per_node: int
+    closed: bool
+
+
+@dataclass(frozen=True)
+class TopologyStats:
+    """The cluster view in figures; ``listener_count`` is that of on_topology_change."""
+
+    current_epoch: int
+    total_nodes: int
+    total_shards: int
+    cached_leaders: int
+    listener_count: int
+
+
+@dataclass(frozen=True)
+class RequestStats:
+    """Requests since the client was made, with the few that it makes for itself.
+
+    A pipeline or a transaction is one request.
+
+    Attributes:
+        total: requests that were begun.
+        in_progress: those of them that have not ended.
+        retries: attempts beyond a request's first.
+        failed: requests that ended with an error, of the server or of the way to it. That a key
+            is missing or has another version is an answer, not an error.
+        errors: how many of the failed ones had which ``NoriKVError.code``.
+    """
+
+    total: int
+    in_progress: int
+    retries: int
+    failed: int
+    errors: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ClientStats:
+    """What `NoriKVClient.get_stats` returns: a snapshot."""
+
+    router: RouterStats
+    pool: PoolStats
+    topology: TopologyStats
+    requests: RequestStats
+    closed: bool
 
 
 # -- vectors -------------------------------------------------------------------

@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     except ImportError:
         print("the demos use redis-py: pip install 'norikv-resp[demo]'", file=sys.stderr)
         return 2
-    from norikv_resp.demos.private_server import PrivateServer
+    from norikv_resp.private_server import PrivateServer
 
     demo = importlib.import_module(f"norikv_resp.demos.{options.name}")
     more = []
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
     if options.url:
         passed = asyncio.run(demo.run(options.url, *more))
     else:
-        with PrivateServer() as server:
+        with PrivateServer("--loglevel", "warning") as server:
             passed = asyncio.run(demo.run(server.url, *more))
     print("PASSED" if passed else "FAILED")
     return 0 if passed else 1

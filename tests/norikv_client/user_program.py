@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from norikv_resp.client import (
     ClientConfig,
+    ClientStats,
     ClusterView,
     ConsistencyLevel,
     DeleteOptions,
@@ -19,9 +20,11 @@ from norikv_resp.client import (
     NoriKVClient,
     PutOptions,
     RetryConfig,
+    TopologyChangeEvent,
     Version,
     VersionMismatchError,
     as_client,
+    create_ephemeral,
 )
 
 
@@ -40,6 +43,11 @@ async def increment(client: NoriKVClient, key: str) -> int:
         return total
 
 
+def on_topology_change(event: TopologyChangeEvent) -> None:
+    added: list[str] = event.added_nodes
+    print(f"{event.previous_epoch} to {event.current_epoch}: {added}, {event.removed_nodes}")
+
+
 async def main(url: str) -> None:
     config = ClientConfig(nodes=[url], total_shards=1024, retry=RetryConfig(max_attempts=5))
     async with NoriKVClient(config) as client:
@@ -55,6 +63,11 @@ async def main(url: str) -> None:
             await client.get("nope")
         except KeyNotFoundError:
             pass
+        unsubscribe = client.on_topology_change(on_topology_change)
+        unsubscribe()
+        stats: ClientStats = client.get_stats()
+        assert (stats.pool.active_connections > 0, stats.router.total_nodes) == (True, 1)
+        assert stats.topology.cached_leaders == 1024
         view: ClusterView = client.get_cluster_view()
         replies: list[Any] | None = await client.transaction([["GET", "n"]], {"n": version})
         assert replies is None and len(view.nodes) == 1
@@ -66,6 +79,10 @@ async def main(url: str) -> None:
     deleted: bool = await as_client(redis).delete("n")
     assert deleted
     await redis.aclose()
+    async with create_ephemeral(total_shards=16) as cluster, cluster.get_client() as mine:
+        await mine.put("k", "v")
+        value: bytes = (await mine.get("k")).value
+        assert value == b"v"
 
 
 if __name__ == "__main__":
