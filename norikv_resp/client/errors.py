@@ -24,6 +24,9 @@ class NoriKVError(Exception):
         self.code = code
         self.outcome_unknown = False
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(message={str(self)!r}, code={self.code!r})"
+
     @property
     def cause(self) -> BaseException | None:
         """The error behind this one, if any."""

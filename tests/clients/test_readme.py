@@ -91,7 +91,9 @@ def test_the_node_example_runs(start_server: StartServer) -> None:
 
 def test_the_examples_of_from_norikv_run(start_server: StartServer) -> None:
     server = start_server()
-    first, vectors, web = blocks(FROM_NORIKV, "python")
+    first, temporary, watching, vectors, web = blocks(FROM_NORIKV, "python")
     assert run_python(first, server).endswith("Alicia\n")
+    assert run_python(temporary, server).startswith("Alice at redis://127.0.0.1:")
+    assert run_python(watching, server) == ""  # the server is there
     assert run_python(vectors, server) == 'doc:1 b\'{"title": "Tea"}\'\n'
     assert run_python(web + ASK_THE_APPLICATION, server) == "1 404 200 100\n"

@@ -448,6 +448,7 @@ def test_nori_kv_configuration_is_accepted(server: ServerProcess) -> None:
 def test_errors_share_a_base() -> None:
     error = NoriKVError("text", "CODE")
     assert (str(error), error.code, error.outcome_unknown) == ("text", "CODE", False)
+    assert repr(error) == "NoriKVError(message='text', code='CODE')"
 
 
 def test_a_cancelled_task_ends(run: Run) -> None:
