@@ -175,7 +175,7 @@ class NoriKVClient:
         What changes it is found out by the client's own requests; one that sends none hears
         nothing. It changes when the connection to a node is lost or there again, when another
         node comes into use, and when a put or vector_insert has met a server that was started
-        anew.
+        anew. A node that does not answer in time may be slow; it does not count as lost.
 
         Args:
             callback: a plain function, called within the event loop in the middle of a request:
