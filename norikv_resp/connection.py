@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Iterator
-from itertools import chain
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, cast
 
 from norikv_resp.command import Request
@@ -274,7 +274,7 @@ class Connection(asyncio.Protocol):
             self._finish_closing()
             return
         if postponed is not None:
-            self.requests = chain((postponed,), self.requests)
+            self.requests = iter([postponed, *self.requests])
         self.process()
 
     def _execute(self, request: Request, replies: list[bytes]) -> bool:
@@ -331,7 +331,8 @@ class Connection(asyncio.Protocol):
                 self.server.schedule_seal()
             keyspace.depend_on_all()
             self.send(keyspace.need, replies)
-        self.schedule()
+        if length_hint(self.requests) or self.reader.has_input or self.ended or self.paused_reading:
+            self.schedule()
         self._finish_closing()
 
     # ---- replies

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError, Future
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from norikv_resp.command import (
     Token,
     command,
 )
-from norikv_resp.encoding import VECTORSET
+from norikv_resp.encoding import Collection
 from norikv_resp.errors import WrongArity
 from norikv_resp.protocol import Map
 
@@ -80,7 +79,7 @@ _SEARCH_FLAGS = frozenset((b"WITHATTRIBS", b"WITHVECTORS"))
 _SEARCH_VALUES: dict[bytes, Convert] = {b"RADIUS": number(INVALID_RADIUS), **_FILTER_VALUES}
 _to_k = bounded(INVALID_K, 1, INT64_MAX)
 
-Answer = Callable[[list[Hit]], Any]
+Make = Callable[[list[Hit]], Any]
 
 
 def _query_vector(
@@ -127,38 +126,18 @@ def _query(
     )
 
 
-def _search(
-    ctx: Context, key: bytes, vector_set: VectorSet, query: Query, answer: Answer
-) -> Any | Future[Any]:
+def _search(ctx: Context, key: bytes, vector_set: VectorSet, query: Query, answer: Make) -> Any:
     """What *answer* makes of the hits, now or later."""
-    found = engine.search(ctx, key, vector_set, query)
-    if isinstance(found, list):
-        return answer(found)
-    return _answer_later(ctx.keys, key, vector_set.cid, found, answer)
+    keys, cid = ctx.keys, vector_set.cid
 
+    def answer_later(hits: list[Hit]) -> Any:
+        record = keys.get(key)
+        found = None if record is None else record.value
+        # The set may have gone meanwhile.
+        return answer(hits if type(found) is Collection and found.cid == cid else [])
 
-def _answer_later(
-    keys: Database, key: bytes, cid: int, found: Future[list[Hit]], answer: Answer
-) -> Future[Any]:
-    """The reply, once the hits are there. Without a task, which would cost two more loop turns."""
-    reply: Future[Any] = found.get_loop().create_future()
-
-    def finish(found: Future[list[Hit]]) -> None:
-        if reply.done():
-            return
-        try:
-            hits = found.result()
-            record = keys.get(key)
-            if record is None or record.type != VECTORSET or model.decode(record).cid != cid:
-                hits = []
-            reply.set_result(answer(hits))
-        except CancelledError:
-            reply.cancel()
-        except Exception as error:
-            reply.set_exception(error)
-
-    found.add_done_callback(finish)
-    return reply
+    found = engine.search(ctx, key, vector_set, query, answer_later)
+    return answer(found) if isinstance(found, list) else found
 
 
 # --------------------------------------------------------------------------

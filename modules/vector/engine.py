@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import norikv_resp
 from norikv_resp.durable import make_directory
@@ -24,7 +24,7 @@ from .checkpoints import Checkpoints
 from .indexer.messages import Checkpointed, Definition, Hello
 from .indexing import Indexing
 from .pacing import Pacer
-from .queries import Hit, Query
+from .queries import Answer, Hit, Query
 from .scan import Scanner
 from .small import SmallSets
 from .supervisor import Supervisor
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from norikv_resp.server import Server
 
     from .arrays import Floats
-    from .indexing import Answer
     from .model import VectorSet
 
 Hits = list[Hit]
@@ -247,11 +246,17 @@ class Engine:
     # ---- searches
 
     def search(
-        self, ctx: Context, key: bytes, vector_set: VectorSet, query: Query
+        self,
+        ctx: Context,
+        key: bytes,
+        vector_set: VectorSet,
+        query: Query,
+        make: Callable[[Hits], Any],
     ) -> Hits | Answer:
         """The nearest elements, nearest first, equal ones in the order of their labels.
 
-        A list at once for a small set, and inside a transaction.
+        A list at once for a small set, and inside a transaction; otherwise the future of what
+        *make* makes of it.
         """
         cid = vector_set.cid
         view = self._sets.get(cid)
@@ -264,9 +269,12 @@ class Engine:
         served = self._indexing.can_search(view, query)
         if ctx.executing:
             return self._search_now(view, query, served)
+        answer = Answer(self._server.loop, make)
         if served:
-            return self._indexing.search(view, query)
-        return self._scanner.search(cid, view.definition.metric, query, view.count)
+            self._indexing.search(view, query, answer)
+        else:
+            self.search_rows(view, query, answer)
+        return answer
 
     def _search_now(self, view: IndexedSet, query: Query, served: bool) -> Hits:
         if served:

@@ -33,7 +33,7 @@ from .indexer.messages import (
     Search,
     Vectors,
 )
-from .queries import Hit, Query
+from .queries import Answer, Hit, Query, as_found
 from .rows import read_attributes, read_vectors
 from .views import ALL, IndexedSet, Phase
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from .pacing import Job, Pacer, Work
     from .supervisor import Supervisor
 
-Answer = asyncio.Future[list[Hit]]
 
 NOT_GIVEN = float("nan")
 
@@ -318,17 +317,17 @@ class Indexing:
             return False
         return True
 
-    def search(self, view: IndexedSet, query: Query) -> Answer:
+    def search(self, view: IndexedSet, query: Query, answer: Answer) -> None:
         """Ask the process; REQUIRES can_search."""
-        answer: Answer = self._loop.create_future()
         self._ask(Asked(view, query, answer, query.count, 0, not view.trusted))
-        return answer
 
     def search_now(self, view: IndexedSet, query: Query, seconds: float) -> list[Hit] | None:
         """Ask the process while the loop stands still; None if it takes too long."""
-        answer = self.search(view, query)
+        answer = Answer(self._loop, as_found)
+        self.search(view, query, answer)
         if self.process.exchange(answer.done, seconds):
-            return answer.result()
+            hits: list[Hit] = answer.result()
+            return hits
         answer.cancel()
         return None
 
@@ -374,7 +373,7 @@ class Indexing:
             self._ask_more(asked, found - len(hits))
             return
         self.answered += 1
-        answer.set_result(hits[: query.count])
+        answer.found(hits[: query.count])
 
     def _living(self, asked: Asked, hits: list[Hit]) -> list[Hit]:
         """Those of the hits that were not removed behind the search's back."""

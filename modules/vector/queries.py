@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .arrays import Floats
     from .filters import Filter
 
@@ -33,3 +36,26 @@ class Hit(NamedTuple):
     label: int
     id: bytes
     distance: float
+
+
+class Answer(asyncio.Future[Any]):
+    """A search that is on its way: the future of what *make* makes of its hits.
+
+    One object for both, since each future more costs a reply a turn of the loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, make: Callable[[list[Hit]], Any]) -> None:
+        super().__init__(loop=loop)
+        self._make = make
+
+    def found(self, hits: list[Hit]) -> None:
+        """End the search. What *make* raises is the outcome as well."""
+        try:
+            self.set_result(self._make(hits))
+        except Exception as error:
+            self.set_exception(error)
+
+
+def as_found(hits: list[Hit]) -> list[Hit]:
+    """For an `Answer` that is to be the hits."""
+    return hits

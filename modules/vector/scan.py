@@ -14,7 +14,7 @@ from norikv_resp.vector_rows import split_vector, vector_row
 
 from . import exact
 from .arrays import floats, np
-from .queries import Hit, Query
+from .queries import Answer, Hit, Query, as_found
 from .rows import Block, read_attributes, read_vectors, rows_at_once
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ TOGETHER = 64
 
 READ_AT_ONCE = 32
 """Rows of found elements that are read between two looks at the clock."""
-
-Answer = asyncio.Future[list[Hit]]
 
 
 class Candidates:
@@ -104,25 +102,21 @@ class Scanner:
         #: Queries answered so.
         self.answered = 0
 
-    def search(
-        self, cid: int, metric: int, query: Query, count: int, answer: Answer | None = None
-    ) -> Answer:
-        """Search a set of *count* elements in the background; *answer* is a new future or given."""
-        if answer is None:
-            answer = self._loop.create_future()
+    def search(self, cid: int, metric: int, query: Query, count: int, answer: Answer) -> None:
+        """Search a set of *count* elements in the background."""
         queue = self._waiting.get(cid)
         if queue is None:
             queue = self._waiting[cid] = []
             self._pacer.run(self._serve(cid, metric), urgent=True)
         queue.append(Waiting(query, count, answer))
-        return answer
 
     def search_now(self, cid: int, metric: int, query: Query, count: int) -> list[Hit]:
         """Search a set while the loop stands still."""
-        waiting = Waiting(query, count, self._loop.create_future())
+        waiting = Waiting(query, count, Answer(self._loop, as_found))
         for _ in self._pass(cid, metric, [waiting]):
             pass
-        return waiting.answer.result()
+        hits: list[Hit] = waiting.answer.result()
+        return hits
 
     def _serve(self, cid: int, metric: int) -> Work:
         """Do passes until no query waits."""
@@ -158,7 +152,7 @@ class Scanner:
             hits = yield from _collect(elements, metric, each)
             self.answered += 1
             if not each.answer.done():
-                each.answer.set_result(hits)
+                each.answer.found(hits)
 
     def _again(self, cid: int, metric: int, together: Sequence[Waiting]) -> Work:
         """A commit has failed: what was read may never have been."""

@@ -41,8 +41,10 @@ DEFAULT_MAX_ELEMENTS: Final = 2**31 - 1
 #: bytes read, which is quadratic in this size.
 WINDOW: Final = 16 * 1024
 
-#: A chunk up to this size is first tried as a single request.
+#: A chunk up to this size is first tried as a single request; up to the second size where the last
+#: one was no pipeline (a vector of 1,536 dimensions has 6 KB).
 SMALL: Final = 512
+MEDIUM: Final = 8192
 
 #: With more bytes a request than this, _step is faster than the proof that hiredis needs.
 _BULKY: Final = 1024
@@ -62,7 +64,7 @@ _ELEMENT_OVERHEAD: Final = 48
 
 _LENGTH = re.compile(rb"0|-?[1-9][0-9]{0,18}").fullmatch
 _SMALL_LENGTHS: Final = {b"%d" % n: n for n in range(1024)}
-_BULK_HEADERS: Final = [b"$%d" % n for n in range(SMALL)]
+_BULK_HEADERS: Final = [b"$%d" % n for n in range(MEDIUM)]
 _bulk_header = _BULK_HEADERS.__getitem__
 _ARRAY_HEADERS: Final = {b"*%d" % n: 2 * n + 2 for n in range(1, SMALL // 4)}
 _join = b"".join
@@ -248,6 +250,7 @@ class RequestReader:
     """
 
     __slots__ = (
+        "_alone",
         "_argv",
         "_authenticated",
         "_bulky",
@@ -290,6 +293,7 @@ class RequestReader:
         self._more_bytes = 0
         self._cut = False  # _data holds no complete request
         self._bulky = False  # the last requests were large
+        self._alone = SMALL  # the largest chunk that is tried as a single request
         self._unfinished = False  # what was skipped so far is not all
         # The request that _step is in: its arguments so far and what is missing of it.
         self._argv: list[bytes] = []
@@ -359,6 +363,11 @@ class RequestReader:
         return self._pending + _ELEMENT_OVERHEAD * len(self._argv)
 
     @property
+    def has_input(self) -> bool:
+        """Whether a take() may give anything without more bytes."""
+        return bool(self._data) or self._error is not None
+
+    @property
     def unfinished(self) -> bool:
         """True if take() returned nothing only because it met very many empty lines or arrays.
 
@@ -381,7 +390,7 @@ class RequestReader:
 
         Otherwise None, and *data* is to be fed.
         """
-        if len(data) > SMALL or self._data or not self._fast or self._left or self._error:
+        if len(data) > self._alone or self._data or not self._fast or self._left or self._error:
             return None
         parts = data.split(b"\r\n")
         count = len(parts)
@@ -447,11 +456,13 @@ class RequestReader:
         if self._bulky:
             batch = self._take_slowly([], until)
             self._bulky = until - pos > len(batch) * _BULKY
+            self._alone = MEDIUM if len(batch) == 1 else SMALL
             return batch
         if size <= WINDOW and data[-1] == 10:
             decoded = self._pipeline.decode(data[pos:])
             if decoded is not None:
                 self._bulky = size > len(decoded) * _BULKY
+                self._alone = MEDIUM if len(decoded) == 1 else SMALL
                 self._consumed()
                 return decoded
         # Most likely the last request of the window is cut. The one before it ends here:

@@ -475,6 +475,19 @@ def test_sync_policy_moves_to_the_thread_and_back() -> None:
     assert policy.inline
 
 
+def test_sync_policy_bears_single_slow_syncs_but_no_slow_disk() -> None:
+    policy = SyncPolicy()
+    for number in range(10_000):
+        policy.note(0.002 if number % 10 == 0 else 0.0002)
+    assert policy.inline
+    for _ in range(256):
+        policy.note(0.002)
+    assert not policy.inline
+    for _ in range(10_000):
+        policy.note(0.002)
+    assert not policy.inline
+
+
 @pytest.mark.parametrize("make", [SegmentLog, LateLog])
 @pytest.mark.parametrize("inline", [True, False])
 def test_threads_on_a_loop_keep_the_order_in_real_files(

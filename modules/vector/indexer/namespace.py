@@ -213,13 +213,14 @@ class Namespace:
         radii = [each.search.radius for each in part]
         farthest = np.array([_FARTHEST if radius != radius else radius for radius in radii])
         hits = ranked.distances <= farthest[:, None]
+        counts = np.count_nonzero(hits, axis=1)
         # Hits come first in their row, so these are the rows one after another.
         slots = ranked.slots[hits]
         distances = ranked.distances[hits].tolist()
         labels = table.labels[slots].tolist()
         ids = table.ids(slots)
         start = 0
-        for wanted, count in zip(part, hits.sum(axis=1).tolist(), strict=True):
+        for wanted, count in zip(part, counts.tolist(), strict=True):
             end = start + min(count, wanted.search.k)
             yield Result(
                 wanted.search.request, distances[start:end], labels[start:end], ids[start:end]

@@ -196,8 +196,10 @@ class IndexProcess:
         self._try(handle, self._answer_from, self._sets[handle], all_)
 
     def _answer_from(self, found: Namespace, all_: bool) -> None:
-        self._channel.send(*found.answers(self._pulse, all_=all_))
-        self._awake_until = time.monotonic() + _AWAKE
+        answers = list(found.answers(self._pulse, all_=all_))
+        self._channel.send(*answers)
+        if len(answers) == 1:  # Several clients keep the cores busy; one waits for each wake-up.
+            self._awake_until = time.monotonic() + _AWAKE
 
     def _reads_vectors(self) -> None:
         """See that what is mapped now is given back soon."""

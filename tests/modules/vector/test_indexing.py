@@ -154,10 +154,10 @@ class Setting:
         vector = np.array([near, 0.0, 0.0, 0.0], "<f4")
         query = queries.Query(vector, count, **more)
         view = self.indexing.sets[1]
+        answer = queries.Answer(self.loop, queries.as_found)
         if self.indexing.can_search(view, query):
-            answer = self.indexing.search(view, query)
+            self.indexing.search(view, query, answer)
         else:
-            answer = self.loop.create_future()
             self.search_rows(view, query, answer)
         return [hit.id for hit in await asyncio.wait_for(answer, 10.0)]
 
