@@ -6,16 +6,42 @@ A job is one call that releases the GIL (a write, a sync, an open). How it ended
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 Job = Callable[[], Any]
 Done = Callable[[Any, "Exception | None", float], None]  # result, error, seconds the call took
 CallSoon = Callable[[Callable[[], None]], object]
+
+#: The nice value of threads that give way: about a tenth of a core that others want as well.
+NICE = 10
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def give_way() -> None:
+    """Let other threads go before this one, and before those that it starts from now on.
+
+    Only Linux has nice values for threads; elsewhere, and where it is forbidden, nothing changes.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+
+
+def giving_way(call: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """Make a call in a thread that gives way, and wait for it: for what starts threads itself."""
+    with ThreadPoolExecutor(1, "giving-way", initializer=give_way) as executor:
+        return executor.submit(call, *args, **kwargs).result()
 
 
 class Worker(Protocol):
@@ -59,11 +85,13 @@ class ThreadWorker:
     """Runs jobs on a daemon thread of its own.
 
     `call_soon` is the loop's call_soon_threadsafe. Without a loop, or once it is closed, outcomes
-    wait until `deliver` or `drain` is called. All methods are for the loop's thread only.
+    wait until `deliver` or `drain` is called. With `gives_way` its work can wait for that of other
+    threads. All methods are for the loop's thread only.
     """
 
-    def __init__(self, name: str, call_soon: CallSoon | None) -> None:
+    def __init__(self, name: str, call_soon: CallSoon | None, *, gives_way: bool = False) -> None:
         self._call_soon = call_soon
+        self._gives_way = gives_way
         self._jobs: SimpleQueue[tuple[Job, Done] | None] = SimpleQueue()
         self._finished: SimpleQueue[_Outcome] = SimpleQueue()
         self._outstanding = 0  # submitted and not yet reported; the thread never touches it
@@ -96,6 +124,8 @@ class ThreadWorker:
         self._thread.join()
 
     def _work(self) -> None:
+        if self._gives_way:
+            give_way()
         while (item := self._jobs.get()) is not None:
             self._finished.put(_run(*item))
             if self._call_soon is not None:

@@ -18,6 +18,7 @@ from typing import Any, Protocol, cast
 import plyvel
 
 from norikv_resp.durable import sync_directory
+from norikv_resp.worker import giving_way
 
 LevelDBError: type[Exception] = plyvel.Error
 CorruptionError: type[Exception] = plyvel.CorruptionError
@@ -105,8 +106,13 @@ def fitted_open_files(limit: int | None = None) -> int:
 
 
 def open_leveldb(path: Path, options: LevelDBOptions) -> LevelDB:
-    """Open LevelDB at `path` with paranoid checks; raises LevelDBError."""
-    db = plyvel.DB(
+    """Open LevelDB at `path` with paranoid checks; raises LevelDBError.
+
+    The thread that compacts is started by the first one that finds something to do for it, and
+    has its priority. So that compaction gives way to clients, such calls are made `giving_way`.
+    """
+    db = giving_way(
+        plyvel.DB,
         str(path),
         create_if_missing=True,
         paranoid_checks=True,

@@ -224,7 +224,8 @@ def _open(
         raise
     if workers is None:
         workers = Workers(
-            ThreadWorker("leveldb-writer", call_soon), ThreadWorker("leveldb-flusher", call_soon)
+            ThreadWorker("leveldb-writer", call_soon, gives_way=True),
+            ThreadWorker("leveldb-flusher", call_soon, gives_way=True),
         )
     settler = Settler(
         opened.db,

@@ -40,7 +40,7 @@ from norikv_resp.store.mark import (
     encode_format,
     encode_mark,
 )
-from norikv_resp.worker import Worker
+from norikv_resp.worker import Worker, giving_way
 
 BATCH_BYTES = 1 << 20
 """A batch ends at this size, so that large values do not make one long write."""
@@ -380,7 +380,7 @@ class Settler:
         batch.put(FORMAT_ROW, encode_format(FORMAT))
         batch.put(MARK_ROW, encode_mark(self._mark))
         batch.write()
-        self.db.compact_range(start=b"\0", stop=b"\0")
+        giving_way(self.db.compact_range, start=b"\0", stop=b"\0")
         self._close_files()
         self._attach(log_numbers(os.listdir(self._path)))
 
