@@ -1,5 +1,5 @@
 # Everything happens in .venv, which is made from the first Python that plyvel has wheels for.
-# make run ARGS="--port 7000"    make test ARGS="-k expiry"
+# make run ARGS="--port 7000"    make test ARGS="-k expiry"    make test ARGS="-n 0 -x --pdb"
 
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
@@ -20,7 +20,7 @@ run: $(VENV)/.run ## start the server on 127.0.0.1:6379 with conf/norikv.conf, d
 	@exec $(PYTHON) -m norikv_resp conf/norikv.conf $(ARGS)
 
 test: lint generated ## everything: lint, types, generated files, all tests
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
 
 lint: $(VENV)/.dev ## ruff and mypy
 	@$(PYTHON) -m ruff check .
