@@ -93,6 +93,8 @@ class Keyspace:
         self.index = store.staged
         #: Counts staged changes, so that a caller can tell whether a command changed anything.
         self.changes = 0
+        #: How often commands that read found their key, and how often not.
+        self.hits = self.misses = 0
         self._next_cid, self._next_epoch = 1, FIRST_EPOCH
         self._dirty: set[Database] = set()
         #: Counts failed commits, for those who remember what they have staged.
@@ -376,6 +378,15 @@ class Database:
             keyspace.need = record[2]
         if record[3] and record[3] <= keyspace.now:
             return None
+        return record
+
+    def lookup(self, key: bytes) -> Record | None:
+        """As ``get``, for commands that only read: counted as a hit or a miss."""
+        record = self.get(key)
+        if record is None:
+            self.keyspace.misses += 1
+        else:
+            self.keyspace.hits += 1
         return record
 
     def get_typed(self, key: bytes, type_: int) -> Record | None:

@@ -126,10 +126,8 @@ def set_(
         raise WrongType
     previous = None
     if get:
-        if old is None:
-            keys.notify("m", b"keymiss", key)
-        else:
-            previous = keys.string_value(old)
+        found = model.find(keys, key)
+        previous = None if found is None else keys.string_value(found)
     if not _allowed(keys, old, when, match, version):
         return previous
     _store(keys, key, value, old, expiry, expire_at)

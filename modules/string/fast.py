@@ -70,11 +70,13 @@ def fast_get(ctx: Context, request: Request) -> bytes | None:
         if record is None:
             if cached is not None:
                 return None
+            keyspace.misses += 1
             _GET.calls += 1
             return _NULL3 if ctx.resp3 else _NULL
         if type(record[5]) is not bytes:
             return None
         value = record[5]
+    keyspace.hits += 1
     _GET.calls += 1
     size = len(value)
     return _BULKS[size] % value if size < 1024 else b"$%d\r\n%b\r\n" % (size, value)
@@ -152,6 +154,7 @@ def fast_mget(ctx: Context, request: Request) -> bytes | None:
         size = len(value)
         parts.append(_BULKS[size] % value if size < 1024 else b"$%d\r\n%b\r\n" % (size, value))
     keyspace.need = need
+    keyspace.hits += count
     _MGET.calls += 1
     return b"".join(parts)
 

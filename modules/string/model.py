@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from norikv_resp.encoding import STRING, Record
+from norikv_resp.errors import WrongType
 
 from .errors import BAD_DIGEST, STRING_TOO_LONG
 
@@ -36,7 +37,7 @@ def digest(value: bytes) -> bytes:
 
 def find(keys: Database, key: bytes) -> Record | None:
     """The record of any type that a reading command asks for; misses are announced."""
-    record = keys.get(key)
+    record = keys.lookup(key)
     if record is None:
         keys.notify("m", b"keymiss", key)
     return record
@@ -44,9 +45,9 @@ def find(keys: Database, key: bytes) -> Record | None:
 
 def read(keys: Database, key: bytes) -> Record | None:
     """The string record that a reading command asks for; misses are announced. WrongType."""
-    record = keys.get_typed(key, STRING)
-    if record is None:
-        keys.notify("m", b"keymiss", key)
+    record = find(keys, key)
+    if record is not None and record.type != STRING:
+        raise WrongType
     return record
 
 

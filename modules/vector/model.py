@@ -10,6 +10,7 @@ import random
 from typing import TYPE_CHECKING, NamedTuple
 
 from norikv_resp.encoding import VECTORSET, Collection, CorruptRecord, Record
+from norikv_resp.errors import WrongType
 from norikv_resp.keyspace import prefix_end
 from norikv_resp.vector_rows import (
     LONGEST_ID,
@@ -73,10 +74,13 @@ def find(keys: Database, key: bytes) -> VectorSet | None:
 
 def read(keys: Database, key: bytes) -> VectorSet | None:
     """As ``find``, for commands that only read: misses are announced."""
-    found = find(keys, key)
-    if found is None:
+    record = keys.lookup(key)
+    if record is None:
         keys.notify("m", b"keymiss", key)
-    return found
+        return None
+    if record.type != VECTORSET:
+        raise WrongType
+    return decode(record)
 
 
 def new(keys: Database, definition: Definition) -> VectorSet:

@@ -110,6 +110,7 @@ def config_rewrite(ctx: Context) -> Any:
 def config_resetstat(ctx: Context) -> Any:
     server = ctx.server
     server.stats.reset()
+    server.keyspace.hits = server.keyspace.misses = 0
     server.acl.denials = dict.fromkeys(server.acl.denials, 0)
     server.idempotency.replayed = server.idempotency.mismatched = 0
     for each in server.registry:

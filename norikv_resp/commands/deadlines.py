@@ -174,7 +174,7 @@ def persist(ctx: Context, key: bytes) -> int:
     tips=_NONDETERMINISTIC,
 )
 def ttl(ctx: Context, key: bytes) -> int:
-    return _in_seconds(_deadline(ctx.keys.get(key), ctx.now))
+    return _in_seconds(_deadline(ctx.keys.lookup(key), ctx.now))
 
 
 @command(
@@ -188,7 +188,7 @@ def ttl(ctx: Context, key: bytes) -> int:
     tips=_NONDETERMINISTIC,
 )
 def pttl(ctx: Context, key: bytes) -> int:
-    return _deadline(ctx.keys.get(key), ctx.now)
+    return _deadline(ctx.keys.lookup(key), ctx.now)
 
 
 @command(
@@ -201,7 +201,7 @@ def pttl(ctx: Context, key: bytes) -> int:
     args=(Key(),),
 )
 def expiretime(ctx: Context, key: bytes) -> int:
-    return _in_seconds(_deadline(ctx.keys.get(key), 0))
+    return _in_seconds(_deadline(ctx.keys.lookup(key), 0))
 
 
 @command(
@@ -214,7 +214,7 @@ def expiretime(ctx: Context, key: bytes) -> int:
     args=(Key(),),
 )
 def pexpiretime(ctx: Context, key: bytes) -> int:
-    return _deadline(ctx.keys.get(key), 0)
+    return _deadline(ctx.keys.lookup(key), 0)
 
 
 def _deadline(record: Record | None, since: int) -> int:

@@ -43,7 +43,7 @@ NO_DUMP = ReplyError(b"ERR DUMP is not supported for this type yet; read it with
     tips=("nondeterministic_output",),
 )
 def dump(ctx: Context, key: bytes) -> bytes | None:
-    record = ctx.keys.get(key)
+    record = ctx.keys.lookup(key)
     if record is None:
         return None
     if record.type == STRING:

@@ -145,6 +145,8 @@ def _stats(ctx: Context) -> Fields:
     yield "rejected_connections", stats.rejected_connections
     yield "expired_keys", stats.expired_keys
     yield "evicted_keys", 0
+    yield "keyspace_hits", server.keyspace.hits
+    yield "keyspace_misses", server.keyspace.misses
     yield "evicted_clients", 0
     for name, count in server.hub.stats().items():
         if name != "pubsub_clients":

@@ -87,8 +87,8 @@ def exists(ctx: Context, key: list[bytes]) -> int:
 
 
 def _count(ctx: Context, keys: list[bytes]) -> int:
-    get = ctx.keys.get
-    return sum(get(key) is not None for key in keys)
+    lookup = ctx.keys.lookup
+    return sum(lookup(key) is not None for key in keys)
 
 
 @command(
@@ -115,7 +115,7 @@ def touch(ctx: Context, key: list[bytes]) -> int:
     args=(Key(does=()),),
 )
 def type_(ctx: Context, key: bytes) -> Simple:
-    record = ctx.keys.get(key)
+    record = ctx.keys.lookup(key)
     return Simple(b"none" if record is None else TYPE_NAMES[record.type])
 
 
@@ -128,7 +128,7 @@ def type_(ctx: Context, key: bytes) -> Simple:
     args=(Key(),),
 )
 def ver(ctx: Context, key: bytes) -> bytes | None:
-    record = ctx.keys.get(key)
+    record = ctx.keys.lookup(key)
     return None if record is None else b"%d-%d" % ctx.keys.version(record)
 
 

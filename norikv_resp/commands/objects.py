@@ -58,7 +58,7 @@ OBJECT = container(
     tips=_NONDETERMINISTIC,
 )
 def object_encoding(ctx: Context, key: bytes) -> bytes | None:
-    record = ctx.keys.get(key)
+    record = ctx.keys.lookup(key)
     return None if record is None else encoding_name(ctx.keys, key, record)
 
 

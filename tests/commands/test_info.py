@@ -87,6 +87,26 @@ def test_statistics_count_hot_paths_and_are_reset(
     assert "errorstat_ERR" not in again
 
 
+def test_reads_count_as_hits_and_misses(start_server: StartServer, connect: Connect) -> None:
+    wire = connect(2, to=start_server())
+
+    def counted(*requests: tuple[str, ...]) -> tuple[int, int]:
+        wire.ok("CONFIG", "RESETSTAT")
+        for request in requests:
+            wire.call(*request)
+        stats = info(wire, "stats")
+        return int(stats["keyspace_hits"]), int(stats["keyspace_misses"])
+
+    wire.ok("SET", "here", "v")
+    wire.ok("VADD", "vectors", "VALUES", "2", "1", "2", "e")
+    assert counted(("GET", "here"), ("GET", "gone"), ("GETRANGE", "here", "0", "1")) == (2, 1)
+    assert counted(("MGET", "here", "here", "gone"), ("MGET", "here", "here")) == (4, 1)
+    assert counted(("EXISTS", "here", "gone"), ("TTL", "here"), ("TYPE", "gone")) == (2, 2)
+    assert counted(("GETVER", "here"), ("VCARD", "vectors"), ("VCARD", "gone")) == (2, 1)
+    assert counted(("SET", "here", "w"), ("DEL", "gone"), ("CAS", "here", "0", "x")) == (0, 0)
+    assert counted(("SET", "here", "w", "GET"), ("GET", "vectors")) == (2, 0)
+
+
 def test_redis_py_reads_it(redis_client: redis.Redis) -> None:
     redis_client.set("k", "v")
     found = redis_client.info()
