@@ -101,7 +101,7 @@ class CachedClient:
         max_size: entries at most; the least recently used goes first.
     """
 
-    def __init__(self, client: NoriKVClient, ttl_ms: int, max_size: int) -> None:
+    def __init__(self, client: NoriKVClient, ttl_ms: int = 60_000, max_size: int = 1000) -> None:
         if ttl_ms < 1 or max_size < 1:
             raise InvalidArgumentError("a cache needs ttl_ms >= 1 and max_size >= 1")
         self._client = client
