@@ -20,8 +20,7 @@ from norikv_resp import encoding as enc
 from norikv_resp.check_report import SHOWN, Report, one_line, say
 from norikv_resp.clock import Clock
 from norikv_resp.commitlog import encode_rows
-from norikv_resp.encoding import FIRST_EPOCH, PRESENT
-from norikv_resp.keyspace import prefix_end
+from norikv_resp.encoding import FIRST_EPOCH, PRESENT, prefix_end
 from norikv_resp.store import (
     Store,
     StoreDamage,

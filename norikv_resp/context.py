@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from norikv_resp.command import Command, Request
     from norikv_resp.config import Config
     from norikv_resp.connection import Connection
-    from norikv_resp.keyspace import Database
+    from norikv_resp.database import Database
     from norikv_resp.server import Server
     from norikv_resp.tracking import TrackingState
 

@@ -347,3 +347,11 @@ def peek_record(raw: bytes) -> tuple[int, int]:
     if raw[0] not in TYPE_NAMES:
         raise CorruptRecord(f"unknown type {raw[0]}")
     return raw[0], _u64.unpack_from(raw, HEAD_SIZE)[0] if raw[1] & _HAS_EXPIRY else 0
+
+
+def prefix_end(prefix: bytes) -> bytes:
+    """The least bytes greater than everything that begins with *prefix*; ValueError if none."""
+    trimmed = prefix.rstrip(b"\xff")
+    if not trimmed:
+        raise ValueError("nothing is greater than everything that begins with 0xff bytes")
+    return trimmed[:-1] + bytes((trimmed[-1] + 1,))

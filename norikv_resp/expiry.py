@@ -37,19 +37,20 @@ from norikv_resp.encoding import (
     idem_prefix,
     idem_row,
     namespace_prefix,
+    prefix_end,
     reclaim_bound,
     reclaim_row,
     split_expiry_row,
     split_idem_expiry_row,
     split_reclaim_row,
 )
-from norikv_resp.keyspace import prefix_end
 from norikv_resp.logs import log
 from norikv_resp.store import StoreError
 
 if TYPE_CHECKING:
+    from norikv_resp.database import Database
     from norikv_resp.idempotency import Idempotency
-    from norikv_resp.keyspace import Database, Keyspace
+    from norikv_resp.keyspace import Keyspace
     from norikv_resp.stats import Stats
 
 #: What one step may do: rows met, and seconds after which it ends early.

@@ -28,7 +28,8 @@ from norikv_resp.protocol import freeze, thaw
 
 if TYPE_CHECKING:
     from norikv_resp.command import Request
-    from norikv_resp.keyspace import Database, Keyspace
+    from norikv_resp.database import Database
+    from norikv_resp.keyspace import Keyspace
 
 TOO_MANY = ReplyError(
     b"ERR too many idempotency records: raise idempotency-max-records or use shorter TTLs"

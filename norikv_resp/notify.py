@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from norikv_resp.pubsub import Hub
 
 if TYPE_CHECKING:
-    from norikv_resp.keyspace import Database, Keyspace
+    from norikv_resp.database import Database
+    from norikv_resp.keyspace import Keyspace
 
 __all__ = ["Notifier", "describe", "messages", "parse"]
 

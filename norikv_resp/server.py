@@ -21,6 +21,7 @@ from norikv_resp.config import Config, StartupError
 from norikv_resp.connection import Connection
 from norikv_resp.context import Context, FastHandler
 from norikv_resp.cursors import Cursors
+from norikv_resp.database import Database
 from norikv_resp.datadir import open_data
 from norikv_resp.delivery import Delivery
 from norikv_resp.dispatch import Dispatcher
@@ -28,7 +29,7 @@ from norikv_resp.errors import CommitFailed
 from norikv_resp.expiry import Sweeper
 from norikv_resp.hooks import Hooks
 from norikv_resp.idempotency import Idempotency
-from norikv_resp.keyspace import Database, Keyspace
+from norikv_resp.keyspace import Keyspace
 from norikv_resp.listeners import Listeners
 from norikv_resp.live_options import LiveOptions
 from norikv_resp.loader import (

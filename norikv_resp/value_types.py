@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from norikv_resp.database import Database
     from norikv_resp.encoding import Collection
-    from norikv_resp.keyspace import Database
     from norikv_resp.store import Store
 
 #: Numbers and strings, what a value is when it leaves in DUMP.

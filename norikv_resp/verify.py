@@ -29,8 +29,8 @@ from norikv_resp.encoding import (
     DatabaseRecord,
     IdempotencyRecord,
     Record,
+    prefix_end,
 )
-from norikv_resp.keyspace import prefix_end
 from norikv_resp.protocol import thaw
 from norikv_resp.store import (
     Offline,

@@ -44,7 +44,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     from norikv_resp.context import Context
-    from norikv_resp.keyspace import Database
+    from norikv_resp.database import Database
 
 Option = tuple[bytes, Any]
 

@@ -41,7 +41,7 @@ from .longdouble import Finite, LongDouble
 
 if TYPE_CHECKING:
     from norikv_resp.context import Context
-    from norikv_resp.keyspace import Database
+    from norikv_resp.database import Database
 
 Option = tuple[bytes, Any]
 

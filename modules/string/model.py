@@ -12,7 +12,7 @@ from norikv_resp.errors import WrongType
 from .errors import BAD_DIGEST, STRING_TOO_LONG
 
 if TYPE_CHECKING:
-    from norikv_resp.keyspace import Database
+    from norikv_resp.database import Database
 
 #: The version of a key that does not exist.
 ABSENT = (0, 0)

@@ -56,7 +56,7 @@ from .specification import (
 
 if TYPE_CHECKING:
     from norikv_resp.context import Context
-    from norikv_resp.keyspace import Database
+    from norikv_resp.database import Database
 
 #: Redis gives all commands of its vector sets these key spec flags.
 KEY = Key(access="RW", does=("access", "update"))

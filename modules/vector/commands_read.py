@@ -38,7 +38,7 @@ from .model import Members
 
 if TYPE_CHECKING:
     from norikv_resp.context import Context
-    from norikv_resp.keyspace import Database
+    from norikv_resp.database import Database
 
     from .arrays import Floats
 

@@ -45,7 +45,7 @@ from .specification import parse_specification
 
 if TYPE_CHECKING:
     from norikv_resp.context import Context
-    from norikv_resp.keyspace import Database
+    from norikv_resp.database import Database
 
     from .arrays import Floats
 

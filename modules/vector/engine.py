@@ -32,9 +32,9 @@ from .views import IndexedSet, Phase
 
 if TYPE_CHECKING:
     from norikv_resp.context import Context
+    from norikv_resp.database import Database
     from norikv_resp.elements import Elements
     from norikv_resp.hooks import Figures
-    from norikv_resp.keyspace import Database
     from norikv_resp.server import Server
 
     from .arrays import Floats

@@ -9,9 +9,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, NamedTuple
 
-from norikv_resp.encoding import VECTORSET, Collection, CorruptRecord, Record
+from norikv_resp.encoding import VECTORSET, Collection, CorruptRecord, Record, prefix_end
 from norikv_resp.errors import WrongType
-from norikv_resp.keyspace import prefix_end
 from norikv_resp.vector_rows import (
     LONGEST_ID,
     MEMBER,
@@ -35,8 +34,8 @@ from .errors import ID_TOO_LONG
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from norikv_resp.database import Database
     from norikv_resp.elements import Elements
-    from norikv_resp.keyspace import Database
 
 #: Rows that one read of a walk over a set fetches.
 PAGE = 512

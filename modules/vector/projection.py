@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from norikv_resp.encoding import CorruptRecord
-from norikv_resp.keyspace import prefix_end
+from norikv_resp.encoding import CorruptRecord, prefix_end
 from norikv_resp.vector_rows import FLOAT_SIZE, PROJECTION, Definition, projection_row
 
 from .arrays import FLOAT, are_finite, floats, np

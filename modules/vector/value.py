@@ -13,9 +13,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from norikv_resp.elements import Elements
-from norikv_resp.encoding import Collection, CorruptRecord
+from norikv_resp.encoding import Collection, CorruptRecord, prefix_end
 from norikv_resp.errors import ReplyError
-from norikv_resp.keyspace import prefix_end
 from norikv_resp.rdb import BadPayloadError, module_id
 from norikv_resp.vector_rows import (
     ATTRIBUTES,
@@ -40,7 +39,7 @@ from .arrays import are_finite, floats
 from .definition import is_allowed
 
 if TYPE_CHECKING:
-    from norikv_resp.keyspace import Database
+    from norikv_resp.database import Database
     from norikv_resp.store import Store
     from norikv_resp.value_types import Parts
 

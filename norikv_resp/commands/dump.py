@@ -8,9 +8,9 @@ from typing import Any
 from norikv_resp.command import DENYOOM, READONLY, WRITE, Bytes, Int, Key, OneOf, Token, command
 from norikv_resp.commands.keys import notify_overwritten
 from norikv_resp.context import Context
+from norikv_resp.database import Database
 from norikv_resp.encoding import STRING, Collection, Record
 from norikv_resp.errors import ReplyError
-from norikv_resp.keyspace import Database
 from norikv_resp.protocol import OK
 from norikv_resp.rdb import (
     TYPE_MODULE,

@@ -15,9 +15,9 @@ from norikv_resp.command import (
     command,
 )
 from norikv_resp.context import Context
+from norikv_resp.database import Database
 from norikv_resp.encoding import TYPE_NAMES, Record
 from norikv_resp.errors import DB_OUT_OF_RANGE, NO_SUCH_KEY, SAME_OBJECT
-from norikv_resp.keyspace import Database
 from norikv_resp.protocol import OK, Simple
 
 _SUM_OVER_SHARDS = ("request_policy:multi_shard", "response_policy:agg_sum")

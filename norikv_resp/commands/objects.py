@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from norikv_resp.command import LOADING, READONLY, STALE, Key, command, container, parse_int
 from norikv_resp.context import Context
+from norikv_resp.database import Database
 from norikv_resp.encoding import STRING, TYPE_NAMES, VECTORSET, Record
 from norikv_resp.errors import ReplyError
-from norikv_resp.keyspace import Database
 from norikv_resp.protocol import Simple
 
 NO_FREQUENCY = ReplyError(

@@ -11,10 +11,10 @@ from typing import Any
 from norikv_resp.command import READONLY, Arg, Bytes, Int, Pattern, command
 from norikv_resp.context import Context
 from norikv_resp.cursors import parse_cursor
+from norikv_resp.database import Database
 from norikv_resp.encoding import TYPE_NAMES
 from norikv_resp.errors import SyntaxProblem
 from norikv_resp.glob import Matcher, compile_glob, is_literal
-from norikv_resp.keyspace import Database
 
 #: Keys that one SCAN looks at, whatever its COUNT: about 20 ms.
 SCAN_MOST = 10_000

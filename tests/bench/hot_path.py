@@ -187,7 +187,7 @@ class Bench:
 
     def parts(self) -> dict[str, float]:
         """Pieces of the handlers' stage, alone, in µs a command."""
-        from norikv_resp.keyspace import Database
+        from norikv_resp.database import Database
 
         keyspace = self.server.keyspace
         database: Database = keyspace.databases[0]

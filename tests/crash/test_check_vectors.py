@@ -11,8 +11,8 @@ import pytest
 
 from norikv_resp import check
 from norikv_resp import vector_rows as rows
+from norikv_resp.database import Database
 from norikv_resp.encoding import VECTORSET, Collection, element_prefix
-from norikv_resp.keyspace import Database
 from tests.support.data import Data
 from tests.support.server import ROOT, ServerProcess
 

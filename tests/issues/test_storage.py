@@ -10,8 +10,8 @@ import pytest
 
 from norikv_resp import check
 from norikv_resp.commitlog import SegmentLog
+from norikv_resp.database import Database
 from norikv_resp.expiry import Sweeper
-from norikv_resp.keyspace import Database
 from norikv_resp.store import ReadFailed
 from tests.conftest import StartServer
 from tests.support.data import Data

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from norikv_resp.database import Database
 from norikv_resp.idempotency import Idempotency
-from norikv_resp.keyspace import Database, Keyspace
+from norikv_resp.keyspace import Keyspace
 from norikv_resp.store import LevelDBOptions, StoreOptions, open_store
 
 SMALL = StoreOptions(

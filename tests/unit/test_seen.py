@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from norikv_resp.keyspace import Database
+from norikv_resp.database import Database
 from norikv_resp.seen import SeenKeys
 from tests.unit.keyspace_fakes import Host
 
