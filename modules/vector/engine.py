@@ -366,6 +366,12 @@ class Engine:
         """A checkpoint was written, or failed."""
         self._checkpoints.answered(view, report)
 
+    def now_served(self, view: IndexedSet) -> None:
+        """The index process searches a set: whatever comes first ends searches by the rows."""
+        for query, answer in self._scanner.unanswered(view.cid):
+            if self._indexing.can_search(view, query):
+                self._indexing.search(view, query, answer)
+
     def process_lost(self) -> None:
         """The index process is gone."""
         self._checkpoints.lost()

@@ -75,6 +75,9 @@ class Host(Protocol):
     def checkpointed(self, view: IndexedSet, report: Checkpointed) -> None:
         """A checkpoint was written, or failed."""
 
+    def now_served(self, view: IndexedSet) -> None:
+        """From now on the process searches a set."""
+
     def process_lost(self) -> None:
         """The process is gone; sets are detached already."""
 
@@ -223,6 +226,7 @@ class Indexing:
             yield 0.002
         view.phase = Phase.SERVED
         log.info("vector set %d is searched by the index process", view.cid)
+        self._host.now_served(view)
         if not view.trusted:
             yield from self._feed.members(view, wanted)
 

@@ -99,6 +99,8 @@ class Scanner:
         self._rollbacks = rollbacks
         #: Queries that wait for a pass, by collection id; a job runs for each that is here.
         self._waiting: dict[int, list[Waiting]] = {}
+        #: Those that take part in the running pass.
+        self._passing: dict[int, list[Waiting]] = {}
         #: Queries answered so.
         self.answered = 0
 
@@ -109,6 +111,11 @@ class Scanner:
             queue = self._waiting[cid] = []
             self._pacer.run(self._serve(cid, metric), urgent=True)
         queue.append(Waiting(query, count, answer))
+
+    def unanswered(self, cid: int) -> list[tuple[Query, Answer]]:
+        """The searches of a set that are still to be answered, so that others may do it sooner."""
+        waiting = self._passing.get(cid, []) + self._waiting.get(cid, [])
+        return [(each.query, each.answer) for each in waiting if not each.answer.done()]
 
     def search_now(self, cid: int, metric: int, query: Query, count: int) -> list[Hit]:
         """Search a set while the loop stands still."""
@@ -125,15 +132,17 @@ class Scanner:
                 together, self._waiting[cid] = queue[:TOGETHER], queue[TOGETHER:]
                 together = [each for each in together if not each.answer.done()]
                 if together:
+                    self._passing[cid] = together
                     yield from self._pass(cid, metric, together)
         except BaseException as error:
             _fail(together + self._waiting[cid], error)
             raise
         finally:
             del self._waiting[cid]
+            self._passing.pop(cid, None)
 
     def _pass(self, cid: int, metric: int, together: Sequence[Waiting]) -> Work:
-        """Compare queries with all vectors, and answer them."""
+        """Compare queries with all vectors, and answer them; ends when all have been answered."""
         elements = self._open(cid)
         dimensions = len(together[0].query.vector)
         queries = np.stack([each.query.vector for each in together])
@@ -145,13 +154,15 @@ class Scanner:
             _compare(metric, queries, block, together, _texts(elements, block) if filtered else {})
             first = block.labels[-1] + 1
             yield 0.0
+            if all(each.answer.done() for each in together):
+                return
             if rollbacks != self._rollbacks():
                 yield from self._again(cid, metric, together)
                 return
         for each in together:
             hits = yield from _collect(elements, metric, each)
-            self.answered += 1
             if not each.answer.done():
+                self.answered += 1
                 each.answer.found(hits)
 
     def _again(self, cid: int, metric: int, together: Sequence[Waiting]) -> Work:

@@ -109,6 +109,10 @@ class Setting:
     def checkpointed(self, view: Any, report: Any) -> None:
         pass
 
+    def now_served(self, view: Any) -> None:
+        for query, answer in self.scanner.unanswered(view.cid):
+            self.indexing.search(view, query, answer)
+
     def process_lost(self) -> None:
         pass
 
@@ -214,6 +218,26 @@ def test_a_set_is_fed_and_then_follows_changes() -> None:
         at.remove(b"e200")
         assert await at.search(200.0, 1) == [b"new"]
         assert at.by_scan == by_scan
+
+    play(scene)
+
+
+def test_a_long_search_by_the_rows_ends_once_the_process_has_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def endless(elements: Any, first: int, dimensions: int, limit: int) -> Any:
+        return read_vectors(elements, 1, dimensions, 1)
+
+    read_vectors = scan.read_vectors
+    monkeypatch.setattr(scan, "read_vectors", endless)
+
+    async def scene(at: Setting) -> None:
+        at.fill(300)
+        at.serve()
+        found = await asyncio.gather(at.search(100.2), at.search(7.0, 1))
+        assert found == [[b"e100", b"e101", b"e99"], [b"e7"]]
+        assert (at.by_scan, at.scanner.answered) == (2, 0)
+        await at.until(lambda: not at.scanner._waiting)
 
     play(scene)
 
